@@ -1,0 +1,1 @@
+"""Frontends: each package turns one file format into the intermediate representation."""

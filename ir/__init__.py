@@ -1,0 +1,1 @@
+"""The intermediate representation: types, operations, kernels, text form and interpreter."""

@@ -1,0 +1,1 @@
+"""The kernel form: index maps, stages, schedules, builder and interpreter."""

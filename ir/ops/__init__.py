@@ -1,0 +1,1 @@
+"""Operation definitions of the tensor form, one family per file."""

@@ -1,0 +1,1 @@
+"""Passes from the intermediate representation to itself, and the pass manager."""

@@ -1,0 +1,1 @@
+"""Load and run artifacts with NumPy and the standard library only."""
