@@ -1,0 +1,74 @@
+# planish: `make demo` and `make test` do everything, set-up included.
+#
+# The virtual environment .venv is made on demand from requirements.lock. Needed beforehand: Python >= 3.11 with its venv
+# module, and a C compiler (planish links what it compiles with `cc`).
+#
+#   make demo PYTHON=python3.12     choose the Python
+#   make test JOBS=4                number of test processes
+#   make test T="tests/test_cli.py -k bench"
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV   ?= .venv
+JOBS   ?= 2
+T      ?=
+PYTHON ?=
+READY  := $(VENV)/.ready
+BIN    := $(VENV)/bin
+
+.PHONY: help demo test lint format types lock wheel clean compiler
+
+help:
+	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
+	@echo "make test    lint, types and the whole test suite (T=... selects tests, JOBS=... processes)"
+	@echo "make lint    ruff and pyright"
+	@echo "make format  rewrite the tree with ruff format and ruff check --fix"
+	@echo "make wheel   dist/*.whl and dist/*.tar.gz"
+	@echo "make lock    renew requirements.lock"
+	@echo "make clean   remove what was built, .venv included"
+
+demo: $(READY) compiler
+	@$(BIN)/python examples/digits/demo.py
+
+test: $(READY) compiler lint
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(T)
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "make: some files are not formatted: run 'make format'" >&2; exit 1; }
+	@$(BIN)/pyright
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+wheel: $(READY)
+	@rm -rf build dist
+	@$(BIN)/python -m build --outdir dist .
+
+lock:
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	python3 -m venv "$$scratch/v"; \
+	"$$scratch/v/bin/pip" install --quiet --upgrade pip; \
+	"$$scratch/v/bin/pip" install --quiet setuptools '.[dev]'; \
+	{ head -n 1 requirements.lock; "$$scratch/v/bin/pip" freeze --all | grep -Ev '^(pip|planish)( |=)'; } > "$$scratch/lock"; \
+	mv "$$scratch/lock" requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build
+
+# The environment is complete only once the stamp is there: an interrupted set-up starts again.
+$(READY): requirements.lock pyproject.toml
+	@python=$$(PYTHON="$(PYTHON)" sh .ci/find-python); \
+	echo "make: setting up $(VENV) with $$python (once)"; \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV) || { echo "make: $$python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $@
+
+compiler:
+	@command -v "$${CC:-cc}" >/dev/null || { echo "make: no C compiler: '$${CC:-cc}' is not on the PATH; install gcc or clang, or set CC" >&2; exit 1; }
