@@ -39,7 +39,7 @@ test: $(READY) compiler lint
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "make: some files are not formatted: run 'make format'" >&2; exit 1; }
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(READY)
 	@$(BIN)/ruff check --fix .

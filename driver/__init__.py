@@ -1,7 +1,7 @@
 """planish: an ahead-of-time compiler for deep-learning models.
 
-The public names are loaded on first use, so that `import planish` and `import planish.runtime` stay light: a machine that
-only runs artifacts needs neither onnx nor llvmlite nor jinja2.
+The public names are loaded on first use, so that `import planish` and `import planish.runtime` stay light: a machine
+that only runs artifacts needs neither onnx nor llvmlite nor jinja2.
 
     model = planish.compile("net.onnx")          # needs the compiler
     model = planish.load("net.so")               # needs NumPy only
@@ -46,7 +46,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `planish.compile` the function: importing the module `planish.compile` would put the module in its place."""
+    """Keeps `planish.compile` the function: importing the module of that name would put the module in its place."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _LAZY and isinstance(value, ModuleType)):
