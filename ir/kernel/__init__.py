@@ -1,1 +1,1 @@
-"""The kernel form: index maps, stages, schedules, builder and interpreter."""
+"""The kernel form: nests of stages over quasi-affine maps. docs/KERNEL.md has its grammar."""

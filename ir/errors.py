@@ -1,0 +1,44 @@
+"""The errors that planish shows to its users. Each docstring is that error's entry in the manual."""
+
+from __future__ import annotations
+
+
+class PlanishError(Exception):
+    """Something about the user's model, input or request that planish cannot go on with.
+
+    The message is complete on its own: what, where in the user's model, what was expected and what was got,
+    and what to do when there is one thing to do. The command line prints it and exits with status 1.
+    """
+
+
+class ModelError(PlanishError):
+    """The model file is damaged, inconsistent, or not of the format its name claims."""
+
+
+class UnsupportedError(PlanishError):
+    """The model is valid, but uses operators or types that planish cannot compile. The message lists all of them."""
+
+
+class VerifyError(PlanishError):
+    """The IR breaks one of its own rules. `op` is the text of the operation at fault, when there is one.
+
+    In a pipeline this names the pass after which the rule broke: that pass is at fault, not the model.
+    """
+
+    def __init__(self, message: str, op: str = "") -> None:
+        super().__init__(message + (f"\n  {op}" if op else ""))
+        self.op = op
+
+
+class ParseError(PlanishError):
+    """A `.ir` text does not follow the grammar. The message starts with `file:line:`."""
+
+
+class LinkError(PlanishError):
+    """The artifact could not be linked or written: no compiler, no space, or an unwritable place."""
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise `VerifyError(message)` unless `condition` holds: the guard that `infer` and `verify` are written with."""
+    if not condition:
+        raise VerifyError(message)

@@ -1,0 +1,92 @@
+"""Bases of the tensor form's operations: what every operation says about itself.
+
+An operation states its meaning twice, independently: `reference` in NumPy, and `kernel` (for elementwise operations
+`scalar`) for all targets. Tests hold one against the other on `samples()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ..core import Op, Value
+from ..errors import expect
+from ..expr import Dim, Expr, const
+from ..kernel.builder import KernelBuilder
+from ..scalar import Array, ScalarBuilder
+from ..types import TensorType, Type, broadcast
+
+
+class TensorOp(Op):
+    """An operation over whole tensors."""
+
+    deterministic: ClassVar[bool] = True  # False: never folded, never merged (random numbers)
+
+    def reference(self, *operands: Any) -> Any:
+        """The NumPy meaning: arrays in operand order (None where an optional one is absent) to one array, or to a
+        tuple of arrays when there are several results. Plain, exact, and fast enough for whole networks."""
+        raise NotImplementedError(f"{self.op_name} has no reference")
+
+    def kernel(self, k: KernelBuilder) -> None:
+        """The meaning for all targets: writes every element of `k.outputs` from `k.inputs` (the operands that are
+        present, in order)."""
+        raise NotImplementedError(f"{self.op_name} has no kernel form")
+
+    @classmethod
+    def has_kernel(cls) -> bool:
+        """True when the operation has a kernel form."""
+        return cls.kernel is not TensorOp.kernel
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        """Small instances over fresh parameter values; the generic tests run all of them."""
+        yield from ()
+
+    def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
+        """Arrays for a sample when random ones will not do (indices); None for random ones."""
+        return None
+
+
+class Elementwise(TensorOp):
+    """Broadcasts its operands (all of them `Value` fields) and applies `scalar` to each element."""
+
+    def scalar(self, b: ScalarBuilder[Any], *operands: Any) -> Any:
+        """The meaning of one element."""
+        raise NotImplementedError(f"{self.op_name} has no scalar form")
+
+    def result_dtype(self) -> str:
+        """Element type of the result: by default that of the first operand."""
+        return self.inputs[0].tensor.dtype
+
+    def check_dtypes(self) -> None:
+        """By default all operands have one element type."""
+        dtypes = [v.tensor.dtype for v in self.inputs]
+        expect(all(d == dtypes[0] for d in dtypes), f"expected operands of one element type, got {dtypes}")
+
+    def infer(self) -> Sequence[Type]:
+        self.check_dtypes()
+        types = [v.tensor for v in self.inputs]
+        if any(t.shape is None for t in types):
+            return [TensorType(self.result_dtype(), None)]
+        shape = broadcast(t.dims for t in types)
+        expect(shape is not None, "expected shapes that broadcast, got " + ", ".join(map(str, types)))
+        return [TensorType(self.result_dtype(), shape)]
+
+    def kernel(self, k: KernelBuilder) -> None:
+        (out,) = k.outputs
+        with k.map({f"d{i}": d for i, d in enumerate(out.tensor.dims)}) as point:
+            operands = [k.read(v, *broadcast_index(v.tensor.dims, point)) for v in k.inputs]
+            k.write(self.scalar(k, *operands), out, *point)
+
+
+def broadcast_index(shape: Sequence[Dim], point: Sequence[Expr]) -> list[Expr]:
+    """Coordinates in a tensor of `shape` that broadcasts to the coordinates `point` of the result."""
+    tail = point[len(point) - len(shape) :]
+    return [const(0) if d == 1 else p for d, p in zip(shape, tail, strict=True)]
+
+
+def fresh(dtype: str, *shape: Dim) -> Value:
+    """A parameter value for samples."""
+    return Value(TensorType(dtype, tuple(shape)))
