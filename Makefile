@@ -19,7 +19,7 @@ PYTHON ?=
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint format types lock wheel clean compiler
+.PHONY: help demo test lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
@@ -28,6 +28,7 @@ help:
 	@echo "make format  rewrite the tree with ruff format and ruff check --fix"
 	@echo "make wheel   dist/*.whl and dist/*.tar.gz"
 	@echo "make lock    renew requirements.lock"
+	@echo "make links   renew .links after adding a file to driver/"
 	@echo "make clean   remove what was built, .venv included"
 
 demo: $(READY) compiler
@@ -56,6 +57,12 @@ lock:
 	"$$scratch/v/bin/pip" install --quiet setuptools '.[dev]'; \
 	{ head -n 1 requirements.lock; "$$scratch/v/bin/pip" freeze --all | grep -Ev '^(pip|planish)( |=)'; } > "$$scratch/lock"; \
 	mv "$$scratch/lock" requirements.lock
+
+# What pyright needs to see the package as it is installed; tests/test_structure.py tells when a link is missing.
+links:
+	@rm -rf .links/planish && mkdir -p .links/planish
+	@for folder in codegen frontend ir passes runtime; do ln -s ../../$$folder .links/planish/$$folder; done
+	@for file in $$(git ls-files driver | cut -d/ -f2 | sort -u); do ln -s ../../driver/$$file .links/planish/$$file; done
 
 clean:
 	rm -rf $(VENV) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build

@@ -33,7 +33,7 @@ Labels = NDArray[np.int64]
 def split(rng: np.random.Generator) -> tuple[Array, Labels, Array, Labels]:
     """The pictures as `[N, 1, 8, 8]` in 0..1 and their labels: training, then held back, both in data-set order."""
     data = cast("dict[str, NDArray[np.float32]]", load_digits())
-    pictures = (data["images"].astype(np.float32) / 16)[:, None]
+    pictures = (data["images"].astype(np.float32) * np.float32(1 / 16))[:, None]
     labels = data["target"].astype(np.int64)
     held = np.zeros(len(labels), bool)
     held[rng.permutation(len(labels))[: len(labels) // 5 + 1]] = True
