@@ -1,1 +1,11 @@
-"""Passes from the intermediate representation to itself, and the pass manager."""
+"""Passes from the intermediate representation to itself, and the pass manager.
+
+Importing this package registers every pass: a new pass is a new module here and a line in the list below.
+"""
+
+from __future__ import annotations
+
+from . import cse, dce
+from .base import PASSES, Pass, PassContext, PassManager, PassReport
+
+__all__ = ["PASSES", "Pass", "PassContext", "PassManager", "PassReport", "cse", "dce"]
