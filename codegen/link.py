@@ -1,0 +1,219 @@
+"""From object files and packed weights to a finished artifact: executable, shared or static library, or object.
+
+The result is written beside its place and renamed, and is the same byte for byte wherever it is built: no path, no
+time, no build identifier gets in. In executables and shared libraries the weights go into the extended last segment
+(codegen/elf.py); in static libraries and objects the assembler includes them from a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from ..ir.errors import LinkError
+from ..runtime.escape import c_string, log_text
+from .elf import PAGE, ElfError, embed_weights, write_sparse
+from .toolchain import COMMAND_LINE, NATIVE, Compiler, find_compiler, runtime_objects
+
+Emit = Literal["exe", "lib", "static", "obj"]
+
+_LINK_FLAGS = (
+    "-pthread", "-Wl,--build-id=none", "-Wl,--hash-style=gnu", "-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,--gc-sections",
+    "-Wl,--as-needed", "-Wl,-O1",
+)  # fmt: skip
+
+_GLUE = """\
+/* Written by planish: ties this artifact's code and weights to its runtime. */
+#include "internal.h"
+
+extern const uint8_t planish_weights[] __attribute__((visibility("hidden")));
+
+__attribute__((visibility("hidden"))) const planish_model planish_artifact_model = {{
+    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}}};
+
+PLANISH_API planish_status planish_open_{identifier}(const planish_model **model, planish_message *message);
+planish_status planish_open_{identifier}(const planish_model **model, planish_message *message) {{
+  return planish_open_checked(&planish_artifact_model, model, message);
+}}
+"""
+
+_WEIGHTS = """\
+.section .lrodata,"al",@progbits
+.balign {page}
+.globl planish_weights
+.hidden planish_weights
+.type planish_weights,@object
+planish_weights:
+{content}
+.size planish_weights, . - planish_weights
+.section .note.GNU-stack,"",@progbits
+"""
+
+
+def entry_name(name: str) -> str:
+    """The C function that opens the model called `name`, beside `planish_model_open`."""
+    plain = re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):x}_" if found[0] != "_" else "_", name)
+    if len(plain) > 64 or not plain:
+        plain = plain[:40] + "_" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"planish_open_{plain}"
+
+
+def exported_names(name: str) -> list[str]:
+    """What an artifact lets others see: the functions of planish.h and the model's own entry."""
+    header = (NATIVE / "planish.h").read_text()
+    declared = re.findall(r"^PLANISH_API[^;(]*?(planish_\w+)\(", header, re.MULTILINE)
+    return sorted({*declared, entry_name(name)})
+
+
+def link(
+    objects: Sequence[Path | bytes],
+    weights: Iterable[bytes],
+    weights_bytes: int,
+    emit: Emit,
+    out: Path,
+    *,
+    static: bool = False,
+    name: str,
+) -> None:
+    """Link `objects` (files or their bytes) and the C runtime into the artifact `out`.
+
+    Exactly one object defines `planish_module_data` (runtime/native/planish_abi.h). `weights` yields the packed
+    weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that needs
+    no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C compiler, it
+    fails, or `out` cannot be written; then `out` is what it was before.
+    """
+    out = Path(out)
+    compiler = find_compiler()
+    runtime = runtime_objects(compiler)
+    with _writing(out, weights_bytes) as folder:
+        chosen = _materialise(objects, folder)
+        chosen += [path for stem, path in runtime.items() if emit == "exe" or stem not in COMMAND_LINE]
+        _write_glue(folder, name)
+        result = folder / "result"
+        if emit in ("exe", "lib"):
+            _link_image(compiler, chosen, emit, folder, result, static=static, name=name)
+            _embed(result, weights, weights_bytes)
+        else:
+            _link_object(compiler, chosen, weights, weights_bytes, folder, result, name=name)
+            if emit == "static":
+                _archive(folder, result, name)
+        result.chmod((0o777 if emit in ("exe", "lib") else 0o666) & ~_umask())
+        result.replace(out)
+
+
+@contextmanager
+def _writing(out: Path, size: int) -> Iterator[Path]:
+    """A folder beside `out` to work in, removed at the end; failures to write become `LinkError`."""
+    shown = log_text(str(out))
+    if out.is_dir():
+        raise LinkError(f"cannot write {shown}: it is a folder; give a file name")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}-", dir=out.parent) as name:
+            yield Path(name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(out.parent).free
+            reason += f": {size:,} bytes of weights to write, {free:,} free; free some space or write elsewhere"
+        elif error.errno in (errno.ENOENT, errno.ENOTDIR):
+            reason += "; make its folder first"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason += "; choose a folder that you may write to"
+        raise LinkError(f"cannot write {shown}: {reason}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _materialise(objects: Sequence[Path | bytes], folder: Path) -> list[Path]:
+    paths: list[Path] = []
+    for number, item in enumerate(objects):
+        if isinstance(item, bytes):
+            path = folder / f"object{number}.o"
+            path.write_bytes(item)
+            paths.append(path)
+        else:
+            paths.append(Path(item).resolve())
+    return paths
+
+
+def _write_glue(folder: Path, name: str) -> None:
+    identifier = entry_name(name).removeprefix("planish_open_")
+    (folder / "glue.c").write_text(_GLUE.format(name=c_string(name), identifier=identifier))
+    (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content=f".zero {PAGE}"))
+
+
+def _link_image(
+    compiler: Compiler, objects: Sequence[Path], emit: Emit, folder: Path, result: Path, *, static: bool, name: str
+) -> None:
+    """Link an executable or a shared library with a page in the place of the weights."""
+    flags = list(_LINK_FLAGS)
+    if emit == "lib":
+        exports = "".join(f"{symbol};" for symbol in exported_names(name))
+        (folder / "exports.map").write_text(f"{{ global: {exports} local: *; }};\n")
+        flags += ["-shared", "-Wl,-Bsymbolic", "-Wl,--version-script=exports.map", "-Wl,-z,defs"]
+    else:
+        flags += ["-static"] if static else ["-pie"]
+    # No temporary file of the compiler's own in between: their random names would get into the symbol table.
+    glue = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-I", str(NATIVE), "-c", "glue.c", "weights.S"]
+    compiler.run(glue, folder, "linking")
+    compiler.run([*flags, "glue.o", "weights.o", *map(str, objects), "-lm", "-o", result.name], folder, "linking")
+
+
+def _embed(result: Path, weights: Iterable[bytes], size: int) -> None:
+    with result.open("r+b") as file:
+        try:
+            embed_weights(file, weights, size)
+        except ElfError as error:
+            raise LinkError(f"linking: {error}: this linker orders the file in a way that is not known; use GNU ld") from error
+
+
+def _link_object(
+    compiler: Compiler,
+    objects: Sequence[Path],
+    weights: Iterable[bytes],
+    size: int,
+    folder: Path,
+    result: Path,
+    *,
+    name: str,
+) -> None:
+    """One relocatable object of everything. Several may be linked together: what they share is weak, the rest local."""
+    with (folder / "weights.bin").open("wb") as file:
+        for chunk in weights:
+            write_sparse(file, chunk)
+        written = file.tell()
+        if written != size:
+            raise ValueError(f"weights: expected {size} bytes, got {written}")
+        file.truncate(max(size, 1))
+    (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content='.incbin "weights.bin"'))
+    glue = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-I", str(NATIVE), "-c", "glue.c", "weights.S"]
+    compiler.run(glue, folder, "linking")
+    compiler.run(["-r", "-nostdlib", "glue.o", "weights.o", *map(str, objects), "-o", "all.o"], folder, "linking")
+    (folder / "keep.txt").write_text("".join(f"{symbol}\n" for symbol in exported_names(name)))
+    options = ["--keep-global-symbols=keep.txt", "--weaken-symbols=keep.txt"]
+    _binutils("objcopy").run([*options, "all.o", result.name], folder, "linking")
+
+
+def _archive(folder: Path, result: Path, name: str) -> None:
+    member = entry_name(name).removeprefix("planish_open_")[:60] + ".o"
+    result.rename(folder / member)
+    _binutils("ar").run(["rcsD", result.name, member], folder, "linking")
+
+
+def _binutils(tool: str) -> Compiler:
+    path = shutil.which(tool) or shutil.which(f"llvm-{tool}")
+    if not path:
+        raise LinkError(f"linking: {tool} not found: install binutils, or use --emit lib, which does not need it")
+    return Compiler((path,), "")

@@ -1,0 +1,229 @@
+/* Binding tensors to inputs and outputs, with one clear message when they do not fit. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static void describe_dtype(char *text, size_t size, planish_dtype dtype) {
+  const planish_dtype_info *info = planish_dtype_of(dtype);
+  if (info) {
+    snprintf(text, size, "%s", info->name);
+  } else {
+    snprintf(text, size, "DLPack type code %u of %u bits, %u lanes", dtype.code, dtype.bits, dtype.lanes);
+  }
+}
+
+static void describe_dims(char *text, size_t size, const planish_module *module, int32_t rank, const int64_t *dims) {
+  size_t used = (size_t)snprintf(text, size, "[");
+  for (int32_t d = 0; d < rank && used + 60 < size; d++) {
+    const char *comma = d ? "," : "";
+    planish_quoted quoted;
+    if (dims[d] >= 0) {
+      used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, comma, dims[d]);
+    } else {
+      const char *name = planish_quote(&quoted, module->symbols[-(dims[d] + 1)]) + 1; /* without the quotes */
+      used += (size_t)snprintf(text + used, size - used, "%s%.*s", comma, (int)(strlen(name) < 40 ? strlen(name) - 1 : 40),
+                               name);
+    }
+  }
+  if (used + 2 <= size) memcpy(text + used, "]", 2);
+}
+
+static bool is_row_major(const planish_tensor *tensor) {
+  int64_t expected = 1;
+  if (!tensor->strides) return true;
+  for (int32_t d = 0; d < tensor->ndim; d++)
+    if (tensor->shape[d] == 0) return true;
+  for (int32_t d = tensor->ndim - 1; d >= 0; d--) {
+    if (tensor->shape[d] != 1 && tensor->strides[d] != expected) return false;
+    expected *= tensor->shape[d];
+  }
+  return true;
+}
+
+static planish_status check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
+                                  const planish_tensor *tensor) {
+  char expected[256], got[256];
+  planish_quoted name;
+  bool fits = tensor->ndim == spec->rank;
+  for (int32_t d = 0; fits && d < spec->rank; d++)
+    fits = tensor->shape[d] >= 0 && (spec->dims[d] < 0 || spec->dims[d] == tensor->shape[d]);
+  if (fits) return PLANISH_OK;
+  if (tensor->ndim < 0 || tensor->ndim > PLANISH_MAX_RANK)
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: rank: expected %d, got %d", what,
+                       planish_quote(&name, spec->name), spec->rank, tensor->ndim);
+  describe_dims(expected, sizeof expected, context->model->module, spec->rank, spec->dims);
+  size_t used = (size_t)snprintf(got, sizeof got, "[");
+  for (int32_t d = 0; d < tensor->ndim && used + 30 < sizeof got; d++)
+    used += (size_t)snprintf(got + used, sizeof got - used, "%s%" PRId64, d ? "," : "", tensor->shape[d]);
+  return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: shape: expected %s, got %s]", what,
+                     planish_quote(&name, spec->name), expected, got);
+}
+
+static planish_status check(planish_context *context, const char *what, const planish_io_spec *spec,
+                            const planish_tensor *tensor) {
+  const planish_dtype_info *type = planish_dtype_find(spec->dtype);
+  planish_message *message = &context->message;
+  planish_quoted quoted;
+  const char *name = planish_quote(&quoted, spec->name);
+  if (tensor->device.type != 1)
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: device: expected the CPU (1), got DLPack device %d",
+                       what, name, tensor->device.type);
+  if (!type || memcmp(&tensor->dtype, &type->dtype, sizeof type->dtype)) {
+    char got[80];
+    describe_dtype(got, sizeof got, tensor->dtype);
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: type: expected %s, got %s", what, name, spec->dtype,
+                       got);
+  }
+  planish_status status = check_shape(context, what, spec, tensor);
+  if (status) return status;
+  int64_t bytes = planish_tensor_bytes(type->dtype, tensor->ndim, tensor->shape);
+  if (bytes < 0) return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: too large", what, name);
+  if (!is_row_major(tensor))
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: strides: expected row-major order; copy it", what, name);
+  if (bytes && !tensor->data)
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: data: expected a pointer, got NULL", what, name);
+  uintptr_t size = type->dtype.bits < 8 ? 1 : type->dtype.bits / (type->dtype.code == 5 ? 16u : 8u);
+  if (((uintptr_t)tensor->data + tensor->byte_offset) % size)
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: data: expected an address that is a multiple of %d",
+                       what, name, (int)size);
+  return PLANISH_OK;
+}
+
+static void fill(planish_slot *slot, const planish_tensor *tensor) {
+  int64_t *shape = slot->shape;
+  if (tensor->ndim) memcpy(shape, tensor->shape, (size_t)tensor->ndim * sizeof *shape);
+  slot->tensor = *tensor;
+  slot->tensor.data = (uint8_t *)tensor->data + tensor->byte_offset;
+  slot->tensor.byte_offset = 0;
+  slot->tensor.shape = shape;
+  slot->tensor.strides = NULL;
+  slot->bytes = planish_tensor_bytes(tensor->dtype, tensor->ndim, shape);
+  slot->bound = true;
+}
+
+static planish_status no_such(planish_context *context, const char *what, uint32_t count, int32_t index) {
+  return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s: number: expected 0 to %d, got %d", what,
+                     (int)count - 1, index);
+}
+
+planish_status planish_set_input(planish_context *context, int32_t index, const planish_tensor *tensor) {
+  const planish_module *module = context->model->module;
+  if (index < 0 || (uint32_t)index >= module->n_inputs) return no_such(context, "input", module->n_inputs, index);
+  planish_status status = check(context, "input", &module->inputs[index], tensor);
+  if (status) return status;
+  planish_slot *slot = &context->inputs[index];
+  bool same_shape = slot->bound;
+  for (int32_t d = 0; same_shape && d < tensor->ndim; d++) same_shape = slot->shape[d] == tensor->shape[d];
+  fill(slot, tensor);
+  context->env.inputs[index] = slot->tensor.data;
+  /* With the context's own outputs nothing has to be sized or checked again. */
+  for (uint32_t i = 0; same_shape && i < module->n_outputs; i++) same_shape = !context->outputs[i].bound;
+  if (!same_shape) context->prepared = false;
+  return PLANISH_OK;
+}
+
+planish_status planish_set_output(planish_context *context, int32_t index, const planish_tensor *tensor) {
+  const planish_module *module = context->model->module;
+  if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
+  planish_slot *slot = &context->outputs[index];
+  context->prepared = false;
+  if (!tensor) {
+    slot->bound = false;
+    return PLANISH_OK;
+  }
+  planish_status status = check(context, "output", &module->outputs[index], tensor);
+  if (status) return status;
+  free(slot->owned);
+  slot->owned = NULL;
+  slot->capacity = 0;
+  fill(slot, tensor);
+  return PLANISH_OK;
+}
+
+const int64_t *planish_output_shape(const planish_context *context, int32_t index) {
+  const planish_module *module = context->model->module;
+  if (!context->prepared || index < 0 || (uint32_t)index >= module->n_outputs) return NULL;
+  const int64_t *dims = context->sizes + 2;
+  for (int32_t i = 0; i < index; i++) dims += module->outputs[i].rank;
+  return dims;
+}
+
+planish_status planish_get_output(planish_context *context, int32_t index, planish_tensor *tensor) {
+  const planish_module *module = context->model->module;
+  if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
+  if (!context->prepared)
+    return planish_say(&context->message, PLANISH_NOT_READY, "outputs: the model has not been run on what is bound now");
+  *tensor = context->outputs[index].tensor;
+  return PLANISH_OK;
+}
+
+static void delete_taken(planish_managed_tensor *self) {
+  free(self->tensor.data);
+  free(self);
+}
+
+planish_status planish_take_output(planish_context *context, int32_t index, planish_managed_tensor **tensor) {
+  planish_tensor view;
+  *tensor = NULL;
+  planish_status status = planish_get_output(context, index, &view);
+  if (status) return status;
+  planish_slot *slot = &context->outputs[index];
+  if (slot->bound)
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %d: it is in the caller's own memory", index);
+  size_t shape_bytes = (size_t)view.ndim * sizeof(int64_t);
+  planish_managed_tensor *taken = calloc(1, sizeof *taken + shape_bytes + sizeof(int64_t));
+  if (!taken) return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %d: out of memory", index);
+  taken->version.major = 1;
+  taken->deleter = delete_taken;
+  taken->tensor = view;
+  taken->tensor.shape = (int64_t *)(taken + 1);
+  if (shape_bytes) memcpy(taken->tensor.shape, view.shape, shape_bytes);
+  slot->owned = NULL;
+  slot->capacity = 0;
+  context->prepared = false;
+  *tensor = taken;
+  return PLANISH_OK;
+}
+
+/* The number that a value of planish_run stands for, or -1 after having said why. */
+static int32_t resolve(planish_context *context, const char *what, const planish_io_spec *specs, uint32_t count,
+                       const planish_value *value, int32_t place) {
+  planish_quoted name;
+  int32_t index = value->name ? planish_find(specs, count, value->name) : place;
+  if (value->kind != PLANISH_TENSOR) {
+    planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %d: kind: expected a tensor", what, place);
+    return -1;
+  }
+  if (index >= 0 && (uint32_t)index < count) return index;
+  if (value->name) {
+    planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: the model has no %s of this name", what,
+                planish_quote(&name, value->name), what);
+  } else {
+    no_such(context, what, count, place);
+  }
+  return -1;
+}
+
+planish_status planish_run(planish_context *context, const planish_value *inputs, int32_t n_inputs,
+                           planish_value *outputs, int32_t n_outputs) {
+  const planish_module *module = context->model->module;
+  planish_status status = PLANISH_OK;
+  for (int32_t i = 0; i < n_inputs && !status; i++) {
+    int32_t index = resolve(context, "input", module->inputs, module->n_inputs, &inputs[i], i);
+    status = index < 0 ? PLANISH_INVALID_ARGUMENT : planish_set_input(context, index, &inputs[i].as.tensor);
+  }
+  for (int32_t i = 0; i < n_outputs && !status; i++) {
+    int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
+    if (index < 0) return PLANISH_INVALID_ARGUMENT;
+    status = planish_set_output(context, index, outputs[i].as.tensor.data ? &outputs[i].as.tensor : NULL);
+  }
+  if (!status) status = planish_invoke(context);
+  for (int32_t i = 0; i < n_outputs && !status; i++) {
+    int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
+    if (!outputs[i].as.tensor.data) status = planish_get_output(context, index, &outputs[i].as.tensor);
+  }
+  return status;
+}

@@ -1,0 +1,94 @@
+/* What the runtime's files share. Nothing of it is visible outside the artifact. */
+#ifndef PLANISH_INTERNAL_H
+#define PLANISH_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "planish.h"
+#include "planish_abi.h"
+
+#define PLANISH_MAX_RANK 32
+#define PLANISH_MAX_THREADS 1024
+
+struct planish_model {
+  uint32_t abi_version;
+  const planish_module *module;
+  const uint8_t *weights;
+  const char *name;
+};
+
+/* The model of this artifact; defined by the few lines of C that codegen/link.py writes for each artifact. */
+extern const planish_model planish_artifact_model;
+
+typedef struct planish_slot { /* one input or output of a context */
+  planish_tensor tensor;      /* .shape points to `shape` */
+  int64_t *shape;
+  int64_t bytes;
+  bool bound;     /* the caller gave memory */
+  void *owned;    /* the context's memory (outputs only) */
+  int64_t capacity;
+} planish_slot;
+
+struct planish_context {
+  planish_env env; /* must stay first: generated code gets a pointer to it */
+  const planish_model *model;
+  planish_pool *pool;
+  int32_t threads;
+  bool prepared;
+  planish_slot *inputs, *outputs;
+  int64_t *symbols, *sizes;
+  int64_t arena_capacity, scratch_capacity;
+  void *arena_memory, *scratch_memory;
+  atomic_int failed; /* 0, or the status of the first failure of this run */
+  planish_message message;
+};
+
+/* text.c: every text that may hold a name from a model goes through these. */
+/* `name` for a message or a log line: quoted, control characters as \xNN, cut after about 100 bytes. Returns `buffer`. */
+typedef struct planish_quoted {
+  char text[160];
+} planish_quoted;
+const char *planish_quote(planish_quoted *buffer, const char *name);
+/* printf into a message (NULL: dropped), cut if too long; returns `status`. */
+planish_status planish_say(planish_message *message, planish_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* dtype.c */
+typedef struct planish_dtype_info {
+  const char *name;
+  planish_dtype dtype;
+  const char *npy; /* NumPy's type string, or NULL: travels as raw bits */
+} planish_dtype_info;
+const planish_dtype_info *planish_dtype_find(const char *name);          /* NULL: unknown */
+const planish_dtype_info *planish_dtype_of(planish_dtype dtype);         /* NULL: unknown */
+/* Bytes of `shape` elements of a type, or -1 if that does not fit into 63 bits or a dimension is negative. */
+int64_t planish_tensor_bytes(planish_dtype dtype, int32_t rank, const int64_t *shape);
+int64_t planish_element_count(int32_t rank, const int64_t *shape); /* -1: too large or negative */
+double planish_f16_value(uint16_t bits);
+double planish_bf16_value(uint16_t bits);
+uint16_t planish_f16_bits(double value);
+uint16_t planish_bf16_bits(double value);
+
+/* cpu.c: PLANISH_OK, or PLANISH_UNSUPPORTED_CPU and a message that names the missing features. */
+planish_status planish_check_cpu(const char *const *features, uint32_t count, planish_message *message);
+
+/* quota.c */
+int32_t planish_affinity_count(void);
+/* CPUs that the cgroup allows (rounded up), or 0 if unlimited. `proc_cgroup` and `root`: "/proc/self/cgroup" and
+ * "/sys/fs/cgroup", other places in tests. */
+int32_t planish_quota_count(const char *proc_cgroup, const char *root);
+
+/* pool.c */
+planish_pool *planish_pool_create_sized(int32_t size, bool spin); /* exactly `size` threads: for tests */
+planish_pool *planish_default_pool(void);
+
+/* model.c */
+/* Check version and CPU of `candidate`, then give it out. */
+planish_status planish_open_checked(const planish_model *candidate, const planish_model **model,
+                                    planish_message *message);
+int32_t planish_find(const planish_io_spec *specs, uint32_t count, const char *name);
+
+#endif

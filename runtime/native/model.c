@@ -1,0 +1,71 @@
+/* The immutable model: what it is called, what it takes and gives, and whether this CPU can run it. */
+#include <string.h>
+
+#include "internal.h"
+
+uint32_t planish_api_version(void) { return PLANISH_API_VERSION; }
+
+planish_status planish_open_checked(const planish_model *candidate, const planish_model **model,
+                                    planish_message *message) {
+  const planish_module *module = candidate->module;
+  *model = NULL;
+  if (module->abi_version != PLANISH_ABI_VERSION)
+    return planish_say(message, PLANISH_VERSION_MISMATCH,
+                       "this artifact's code has interface version %u, its runtime has %u: compile the model again",
+                       module->abi_version, PLANISH_ABI_VERSION);
+  planish_status status = planish_check_cpu(module->features, module->n_features, message);
+  if (status == PLANISH_OK) *model = candidate;
+  return status;
+}
+
+planish_status planish_model_open(const planish_model **model, planish_message *message) {
+  return planish_open_checked(&planish_artifact_model, model, message);
+}
+
+const char *planish_model_name(const planish_model *model) { return model->name; }
+int32_t planish_input_count(const planish_model *model) { return (int32_t)model->module->n_inputs; }
+int32_t planish_output_count(const planish_model *model) { return (int32_t)model->module->n_outputs; }
+int32_t planish_symbol_count(const planish_model *model) { return (int32_t)model->module->n_symbols; }
+
+static planish_status describe(const planish_io_spec *specs, uint32_t count, int32_t index, planish_io *io) {
+  if (index < 0 || (uint32_t)index >= count) return PLANISH_INVALID_ARGUMENT;
+  const planish_io_spec *spec = &specs[index];
+  const planish_dtype_info *type = planish_dtype_find(spec->dtype);
+  io->name = spec->name;
+  io->dtype_name = spec->dtype;
+  io->dtype = type ? type->dtype : (planish_dtype){3, 64, 1}; /* 3: opaque */
+  io->rank = spec->rank;
+  io->dims = spec->dims;
+  return PLANISH_OK;
+}
+
+planish_status planish_input_info(const planish_model *model, int32_t index, planish_io *io) {
+  return describe(model->module->inputs, model->module->n_inputs, index, io);
+}
+
+planish_status planish_output_info(const planish_model *model, int32_t index, planish_io *io) {
+  return describe(model->module->outputs, model->module->n_outputs, index, io);
+}
+
+const char *planish_symbol_name(const planish_model *model, int32_t index) {
+  return index >= 0 && (uint32_t)index < model->module->n_symbols ? model->module->symbols[index] : NULL;
+}
+
+int32_t planish_find(const planish_io_spec *specs, uint32_t count, const char *name) {
+  for (uint32_t i = 0; i < count; i++)
+    if (!strcmp(specs[i].name, name)) return (int32_t)i;
+  return -1;
+}
+
+int32_t planish_find_input(const planish_model *model, const char *name) {
+  return planish_find(model->module->inputs, model->module->n_inputs, name);
+}
+
+int32_t planish_find_output(const planish_model *model, const char *name) {
+  return planish_find(model->module->outputs, model->module->n_outputs, name);
+}
+
+const char *planish_model_manifest(const planish_model *model, uint64_t *bytes) {
+  *bytes = model->module->manifest_bytes;
+  return model->module->manifest;
+}

@@ -1,0 +1,46 @@
+/* NumPy files: .npy, and .npz (a ZIP archive of stored .npy files). Part of the executable only. */
+#ifndef PLANISH_NPY_H
+#define PLANISH_NPY_H
+
+#include <stdio.h>
+
+#include "internal.h"
+
+typedef struct planish_array {
+  char *name; /* without ".npy" and without a type suffix such as ":bf16" */
+  planish_dtype dtype;
+  int32_t rank;
+  int64_t shape[PLANISH_MAX_RANK];
+  void *data; /* row-major, from malloc, 64-byte aligned; never NULL in an array that was read */
+  int64_t bytes;
+} planish_array;
+
+typedef struct planish_arrays {
+  planish_array *items;
+  int32_t count;
+} planish_arrays;
+
+/* A source of bytes: `length` bytes of an open file from `offset` on. */
+typedef struct planish_source {
+  int fd;
+  const char *path; /* for messages */
+  uint64_t offset, length;
+} planish_source;
+
+/* Split "x:bf16" into "x" and its type; NULL if the name has no such suffix. Cuts `name`. */
+const planish_dtype_info *planish_raw_suffix(char *name);
+/* Read one array. `raw`: the type that its raw bits stand for, or NULL. */
+planish_status planish_npy_read(const planish_source *source, const planish_dtype_info *raw, planish_array *array,
+                                planish_message *message);
+/* Open FILE.npy and read it as `name`, which may carry a raw type. Cuts `name`. */
+planish_status planish_npy_load(const char *path, char *name, planish_array *array, planish_message *message);
+planish_status planish_npz_load(const char *path, planish_arrays *arrays, planish_message *message);
+/* Written beside and renamed: `path` holds the old file or the whole new one. */
+planish_status planish_npz_save(const char *path, const planish_array *arrays, int32_t count, planish_message *message);
+
+void planish_arrays_free(planish_arrays *arrays);
+/* pread all of it; false at an error or the end of the file. */
+bool planish_read_at(int fd, void *data, uint64_t bytes, uint64_t offset);
+uint32_t planish_crc32(uint32_t crc, const void *data, size_t bytes);
+
+#endif
