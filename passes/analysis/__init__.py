@@ -1,0 +1,1 @@
+"""What passes want to know about kernels and programs, computed without changing them."""
