@@ -119,6 +119,7 @@ planish_status planish_set_input(planish_context *context, int32_t index, const 
   for (int32_t d = 0; same_shape && d < tensor->ndim; d++) same_shape = slot->shape[d] == tensor->shape[d];
   fill(slot, tensor);
   context->env.inputs[index] = slot->tensor.data;
+  if (!same_shape) context->inferred = false;
   /* With the context's own outputs nothing has to be sized or checked again. */
   for (uint32_t i = 0; same_shape && i < module->n_outputs; i++) same_shape = !context->outputs[i].bound;
   if (!same_shape) context->prepared = false;
@@ -145,7 +146,7 @@ planish_status planish_set_output(planish_context *context, int32_t index, const
 
 const int64_t *planish_output_shape(const planish_context *context, int32_t index) {
   const planish_module *module = context->model->module;
-  if (!context->prepared || index < 0 || (uint32_t)index >= module->n_outputs) return NULL;
+  if (!context->inferred || index < 0 || (uint32_t)index >= module->n_outputs) return NULL;
   const int64_t *dims = context->sizes + 2;
   for (int32_t i = 0; i < index; i++) dims += module->outputs[i].rank;
   return dims;

@@ -152,7 +152,7 @@ static planish_status fit_output(planish_context *context, uint32_t index, const
     if (!reserve(&slot->owned, &slot->capacity, bytes))
       return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %s: no memory for %" PRId64 " bytes",
                          planish_quote(&name, spec->name), bytes);
-    memcpy(slot->shape, dims, (size_t)spec->rank * sizeof *dims);
+    if (spec->rank) memcpy(slot->shape, dims, (size_t)spec->rank * sizeof *dims);
     slot->tensor = (planish_tensor){slot->owned, {1, 0}, spec->rank, type->dtype, slot->shape, NULL, 0};
   }
   slot->bytes = bytes;
@@ -192,11 +192,19 @@ static planish_status fit_outputs(planish_context *context) {
   return status;
 }
 
-planish_status planish_prepare(planish_context *context) {
-  if (context->prepared) return PLANISH_OK;
+planish_status planish_infer_shapes(planish_context *context) {
+  if (context->inferred) return PLANISH_OK;
   planish_status status = bind_symbols(context);
   if (status) return status;
   context->model->module->sizes(context->symbols, context->sizes);
+  context->inferred = true;
+  return PLANISH_OK;
+}
+
+planish_status planish_prepare(planish_context *context) {
+  if (context->prepared) return PLANISH_OK;
+  planish_status status = planish_infer_shapes(context);
+  if (status) return status;
   int64_t arena = context->sizes[0], stride = context->sizes[1], scratch;
   bool fits = arena >= 0 && stride >= 0 && stride <= INT64_MAX - 64;
   stride = fits ? (stride + 63) / 64 * 64 : 0;

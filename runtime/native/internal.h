@@ -37,7 +37,7 @@ struct planish_context {
   const planish_model *model;
   planish_pool *pool;
   int32_t threads;
-  bool prepared;
+  bool inferred, prepared; /* valid: symbols and sizes; all memory and pointers */
   planish_slot *inputs, *outputs;
   int64_t *symbols, *sizes;
   int64_t arena_capacity, scratch_capacity;

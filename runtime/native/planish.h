@@ -159,12 +159,13 @@ PLANISH_API int32_t planish_context_threads(const planish_context *context);
 PLANISH_API planish_status planish_set_input(planish_context *context, int32_t index, const planish_tensor *tensor);
 /* Bind an output to the caller's memory, which must not overlap an input; NULL: back to the context's own memory. */
 PLANISH_API planish_status planish_set_output(planish_context *context, int32_t index, const planish_tensor *tensor);
-/* Check that all inputs fit together and size everything; after it planish_output_shape and planish_get_output know
- * the shapes. planish_invoke does it when needed. */
+/* Check that all inputs fit together; after it planish_output_shape knows the shapes of the outputs. */
+PLANISH_API planish_status planish_infer_shapes(planish_context *context);
+/* Infer the shapes and get all memory ready. planish_invoke does it when needed. */
 PLANISH_API planish_status planish_prepare(planish_context *context);
-/* The shape of an output after planish_prepare; NULL before it. Valid until the next planish_prepare. */
+/* The shape of an output after planish_infer_shapes; NULL before it. Valid until other inputs are set. */
 PLANISH_API const int64_t *planish_output_shape(const planish_context *context, int32_t index);
-/* Bytes of the planned arena after planish_prepare. */
+/* Bytes of the planned arena after planish_infer_shapes. */
 PLANISH_API int64_t planish_arena_bytes(const planish_context *context);
 /* Run the model on what is bound. */
 PLANISH_API planish_status planish_invoke(planish_context *context);

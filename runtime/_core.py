@@ -1,0 +1,183 @@
+"""A loaded artifact and its contexts: what models and bindings share and keep alive."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+import threading
+from ctypes import POINTER, byref, c_int64, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._native import API_VERSION, Io, Library, Message, Tensor
+from .dtypes import dlpack_code, numpy_dtype
+from .errors import InputError, LoadError, RunError
+from .escape import log_text
+from .manifest import Port
+from .pool import Pool
+
+Array = np.ndarray[Any, Any]
+INVALID_ARGUMENT, NOT_READY = 1, 5
+
+
+def check_file(path: Path) -> None:
+    """Raise `LoadError` unless `path` is a whole shared library: a truncated one would crash when it is touched."""
+    shown = log_text(str(path))
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            if head[:4] != b"\x7fELF":
+                raise LoadError(f"{shown}: expected a shared library made by planish compile, got another kind of file")
+            if len(head) < 64 or head[4:6] != b"\x02\x01":
+                raise LoadError(f"{shown}: expected a 64-bit little-endian library")
+            phoff, shoff = struct.unpack_from("<QQ", head, 32)
+            phentsize, phnum, shentsize, shnum = struct.unpack_from("<HHHH", head, 54)
+            file.seek(phoff)
+            table = file.read(phentsize * phnum)
+            size = file.seek(0, 2)
+    except OSError as error:
+        raise LoadError(f"{shown}: cannot be opened: {error.strerror}") from error
+    end = shoff + shentsize * shnum
+    kinds: list[int] = []
+    for start in range(0, len(table) - 55, max(phentsize, 1)):
+        kind, _, offset, _, _, filesz = struct.unpack_from("<IIQQQQ", table, start)
+        kinds.append(kind)
+        end = max(end, offset + filesz)
+    if phentsize != 56 or len(table) != phentsize * phnum or end > size:
+        raise LoadError(f"{shown}: the file is cut off: expected {end:,} bytes, got {size:,}")
+    if 3 in kinds:
+        raise LoadError(f"{shown}: this is an executable; run it, or compile the model with --emit lib to load it")
+
+
+class Core:
+    """One loaded artifact. Unloaded when the last reference to it is gone: model, bindings and calls hold one each."""
+
+    def __init__(self, path: Path, threads: int, pool: Pool) -> None:
+        check_file(path)
+        shown = log_text(str(path))
+        self._pool: Pool | None = None
+        self._idle: list[Context] = []
+        self._lock = threading.Lock()
+        self.threads = threads
+        try:
+            self.library = Library(str(path.absolute()))
+        except OSError as error:
+            raise LoadError(f"{shown}: cannot be loaded: {error}") from error
+        except AttributeError as error:
+            raise LoadError(f"{shown}: expected a library made by planish compile: {error}") from error
+        version = self.library.api_version()
+        if version != API_VERSION:
+            raise LoadError(f"{shown}: interface version: expected {API_VERSION}, got {version}; compile the model again")
+        message, model = Message(), c_void_p()
+        if self.library.model_open(byref(model), byref(message)):
+            raise LoadError(f"{shown}: {message.text.decode(errors='replace')}")
+        self.model = model.value
+        self.inputs = self._ports(self.library.input_count, self.library.input_info)
+        self.outputs = self._ports(self.library.output_count, self.library.output_info)
+        self.native_pool = pool.attach(self.library)
+        self._pool = pool
+
+    def _ports(self, count: Any, info: Any) -> tuple[Port, ...]:
+        ports: list[Port] = []
+        io = Io()
+        for index in range(count(self.model)):
+            info(self.model, index, byref(io))
+            dims = [io.dims[d] for d in range(io.rank)]
+            shape = tuple(d if d >= 0 else self._symbol(-(d + 1)) for d in dims)
+            ports.append(Port(io.name.decode(errors="replace"), io.dtype_name.decode(), shape))
+        return tuple(ports)
+
+    def _symbol(self, index: int) -> str:
+        return self.library.symbol_name(self.model, index).decode(errors="replace")
+
+    def manifest_text(self) -> bytes:
+        size = c_uint64()
+        address = self.library.model_manifest(self.model, byref(size))
+        return ctypes.string_at(address, size.value) if address else b""
+
+    def acquire(self) -> Context:
+        """A context that no other call uses."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return Context(self)
+
+    def release(self, context: Context) -> None:
+        with self._lock:
+            self._idle.append(context)
+
+    def __del__(self) -> None:
+        for context in self._idle:
+            context.destroy(self.library)
+        self._idle.clear()
+        if self._pool is not None:
+            self._pool.detach()
+            self._pool = None
+
+
+class Context:
+    """A native context. It does not keep its core alive: whoever uses it does."""
+
+    def __init__(self, core: Core) -> None:
+        message, handle = Message(), c_void_p()
+        if core.library.context_create(core.model, core.native_pool, core.threads, byref(handle), byref(message)):
+            raise RunError(message.text.decode(errors="replace"))
+        self.handle = handle.value
+        self._inputs = [_Slot(port) for port in core.inputs]
+        self._outputs = [_Slot(port) for port in core.outputs]
+
+    def destroy(self, library: Library) -> None:
+        library.context_destroy(self.handle)
+        self.handle = None
+
+    def _check(self, library: Library, status: int) -> None:
+        if status:
+            text = library.context_error(self.handle).decode(errors="replace")
+            raise (InputError if status in (INVALID_ARGUMENT, NOT_READY) else RunError)(text)
+
+    def set_input(self, core: Core, index: int, data: Array, shape: tuple[int, ...]) -> None:
+        tensor = self._inputs[index].fill(data, shape)
+        self._check(core.library, core.library.set_input(self.handle, index, tensor))
+
+    def set_output(self, core: Core, index: int, data: Array | None, shape: tuple[int, ...]) -> None:
+        tensor = None if data is None else self._outputs[index].fill(data, shape)
+        self._check(core.library, core.library.set_output(self.handle, index, tensor))
+
+    def output_shapes(self, core: Core) -> list[tuple[int, ...]]:
+        self._check(core.library, core.library.infer_shapes(self.handle))
+        shapes: list[tuple[int, ...]] = []
+        for index, port in enumerate(core.outputs):
+            dims = core.library.output_shape(self.handle, index)
+            shapes.append(tuple(dims[d] for d in range(len(port.shape))))
+        return shapes
+
+    def invoke(self, core: Core) -> None:
+        self._check(core.library, core.library.invoke(self.handle))
+
+
+class _Slot:
+    """The tensor structure of one input or output, kept from call to call."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._tensor = Tensor()
+        self._pointer = POINTER(Tensor)(self._tensor)
+        self._tensor.device_type = 1
+        self._shape = (c_int64 * 32)()
+        self._tensor.shape = self._shape
+        try:
+            code, bits = dlpack_code(port.dtype)
+            numpy_dtype(port.dtype)
+        except KeyError:
+            raise InputError(f"{log_text(port.name)}: type {port.dtype} cannot be passed from Python") from None
+        self._tensor.dtype.code, self._tensor.dtype.bits, self._tensor.dtype.lanes = code, bits, 1
+
+    def fill(self, data: Array, shape: tuple[int, ...]) -> Any:
+        if len(shape) > 32:
+            raise InputError(f"{log_text(self._port.name)}: rank: expected at most 32, got {len(shape)}")
+        self._tensor.data = data.__array_interface__["data"][0]
+        self._tensor.ndim = len(shape)
+        self._shape[: len(shape)] = shape
+        return self._pointer

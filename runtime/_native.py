@@ -1,0 +1,112 @@
+"""The C interface of an artifact (native/planish.h) through ctypes.
+
+Function prototypes are made once for the process, not once per library: `ctypes.CDLL` makes a class for every library,
+which would be the only thing that grows when a process loads and unloads models for days.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+from ctypes import POINTER, Structure, c_char, c_char_p, c_int32, c_int64, c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
+from typing import Any
+
+API_VERSION = 1
+_dlclose = _ctypes.dlclose
+
+
+class Message(Structure):
+    """`planish_message`."""
+
+    _fields_ = [("text", c_char * 1024)]
+
+
+class DType(Structure):
+    """`planish_dtype`."""
+
+    _fields_ = [("code", c_uint8), ("bits", c_uint8), ("lanes", c_uint16)]
+
+
+class Tensor(Structure):
+    """`planish_tensor`."""
+
+    _fields_ = [
+        ("data", c_void_p),
+        ("device_type", c_int32),
+        ("device_id", c_int32),
+        ("ndim", c_int32),
+        ("dtype", DType),
+        ("shape", POINTER(c_int64)),
+        ("strides", POINTER(c_int64)),
+        ("byte_offset", c_uint64),
+    ]
+
+
+class Io(Structure):
+    """`planish_io`."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("dtype_name", c_char_p),
+        ("dtype", DType),
+        ("rank", c_int32),
+        ("dims", POINTER(c_int64)),
+    ]
+
+
+_PROTOTYPES: dict[str, Any] = {
+    name: ctypes.CFUNCTYPE(result, *arguments)
+    for name, (result, *arguments) in {
+        "planish_api_version": (c_uint32,),
+        "planish_model_open": (c_int32, POINTER(c_void_p), POINTER(Message)),
+        "planish_model_name": (c_char_p, c_void_p),
+        "planish_input_count": (c_int32, c_void_p),
+        "planish_output_count": (c_int32, c_void_p),
+        "planish_input_info": (c_int32, c_void_p, c_int32, POINTER(Io)),
+        "planish_output_info": (c_int32, c_void_p, c_int32, POINTER(Io)),
+        "planish_symbol_name": (c_char_p, c_void_p, c_int32),
+        "planish_model_manifest": (c_void_p, c_void_p, POINTER(c_uint64)),
+        "planish_pool_create": (c_void_p, c_int32),
+        "planish_pool_destroy": (None, c_void_p),
+        "planish_context_create": (c_int32, c_void_p, c_void_p, c_int32, POINTER(c_void_p), POINTER(Message)),
+        "planish_context_destroy": (None, c_void_p),
+        "planish_context_error": (c_char_p, c_void_p),
+        "planish_context_threads": (c_int32, c_void_p),
+        "planish_set_input": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
+        "planish_set_output": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
+        "planish_infer_shapes": (c_int32, c_void_p),
+        "planish_prepare": (c_int32, c_void_p),
+        "planish_output_shape": (POINTER(c_int64), c_void_p, c_int32),
+        "planish_arena_bytes": (c_int64, c_void_p),
+        "planish_invoke": (c_int32, c_void_p),
+    }.items()
+}
+
+
+class Library:
+    """A loaded artifact: one attribute per function of planish.h that Python uses, without its `planish_`."""
+
+    def __init__(self, path: str) -> None:
+        """Raises `OSError` if the file cannot be loaded, `AttributeError` if it is no artifact."""
+        self._handle: int = _ctypes.dlopen(path, os.RTLD_NOW | os.RTLD_LOCAL)
+        try:
+            for name, prototype in _PROTOTYPES.items():
+                address = _ctypes.dlsym(self._handle, name)
+                setattr(self, name.removeprefix("planish_"), prototype(address))
+        except OSError as error:
+            self.close()
+            raise AttributeError(str(error)) from error
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    def close(self) -> None:
+        """Unload the library. Nothing of it may be in use."""
+        handle, self._handle = self._handle, 0
+        if handle:
+            _dlclose(handle)
+
+    def __del__(self) -> None:
+        if "_handle" in self.__dict__:
+            self.close()

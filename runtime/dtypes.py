@@ -1,0 +1,116 @@
+"""Element types by name, and the NumPy types that carry them.
+
+Types that NumPy lacks are those of `ml_dtypes` if that package is there, else unsigned integers with the same bits.
+4-bit types are one element in a byte in NumPy, two in a byte in memory that the compiled code sees.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+# name: (DLPack code, bits, NumPy name or None, ml_dtypes name or None, ONNX Runtime's name)
+_TABLE: dict[str, tuple[int, int, str | None, str | None, str]] = {
+    "bool": (6, 8, "bool", None, "bool"),
+    "i8": (0, 8, "int8", None, "int8"),
+    "i16": (0, 16, "int16", None, "int16"),
+    "i32": (0, 32, "int32", None, "int32"),
+    "i64": (0, 64, "int64", None, "int64"),
+    "u8": (1, 8, "uint8", None, "uint8"),
+    "u16": (1, 16, "uint16", None, "uint16"),
+    "u32": (1, 32, "uint32", None, "uint32"),
+    "u64": (1, 64, "uint64", None, "uint64"),
+    "f16": (2, 16, "float16", None, "float16"),
+    "f32": (2, 32, "float32", None, "float"),
+    "f64": (2, 64, "float64", None, "double"),
+    "c64": (5, 64, "complex64", None, "complex64"),
+    "c128": (5, 128, "complex128", None, "complex128"),
+    "bf16": (4, 16, None, "bfloat16", "bfloat16"),
+    "i4": (0, 4, None, "int4", "int4"),
+    "u4": (1, 4, None, "uint4", "uint4"),
+    "f8e4m3fn": (10, 8, None, "float8_e4m3fn", "float8e4m3fn"),
+    "f8e4m3fnuz": (11, 8, None, "float8_e4m3fnuz", "float8e4m3fnuz"),
+    "f8e5m2": (12, 8, None, "float8_e5m2", "float8e5m2"),
+    "f8e5m2fnuz": (13, 8, None, "float8_e5m2fnuz", "float8e5m2fnuz"),
+    "f8e8m0": (14, 8, None, "float8_e8m0fnu", "float8e8m0"),
+    "f4e2m1": (17, 4, None, "float4_e2m1fn", "float4e2m1"),
+}
+
+
+@cache
+def _ml_dtypes() -> Any:
+    if importlib.util.find_spec("ml_dtypes") is None:
+        return None
+    import ml_dtypes  # not a dependency of ours: used if the user has it
+
+    return ml_dtypes
+
+
+@cache
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The NumPy type that carries element type `name`. Raises `KeyError` for an unknown one."""
+    _, bits, plain, extension, _ = _TABLE[name]
+    if plain:
+        return np.dtype(plain)
+    module = _ml_dtypes()
+    if module is not None and extension and hasattr(module, extension):
+        return np.dtype(getattr(module, extension))
+    return raw_dtype(name)
+
+
+def raw_dtype(name: str) -> np.dtype[Any]:
+    """The unsigned integer that is as wide as an element of type `name` in NumPy."""
+    return np.dtype(f"uint{max(_TABLE[name][1], 8)}")
+
+
+@cache
+def accepted_dtypes(name: str) -> tuple[np.dtype[Any], ...]:
+    """NumPy types that may be passed for `name`: its own, and raw bits where NumPy lacks the type."""
+    own = numpy_dtype(name)
+    return (own,) if _TABLE[name][2] else (own, raw_dtype(name))
+
+
+def dlpack_code(name: str) -> tuple[int, int]:
+    """DLPack's type code and the bits of an element."""
+    return _TABLE[name][:2]
+
+
+def is_packed(name: str) -> bool:
+    """Are two elements in one byte?"""
+    return _TABLE[name][1] == 4
+
+
+def ort_type(name: str) -> str:
+    """ONNX Runtime's name of a tensor of this type, such as "tensor(float)"."""
+    return f"tensor({_TABLE[name][4] if name in _TABLE else name})"
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """planish's name of a NumPy type, or NumPy's own where there is none."""
+    for name in _TABLE:
+        if numpy_dtype(name) == dtype and (_TABLE[name][2] or numpy_dtype(name) != raw_dtype(name)):
+            return name
+    return str(dtype)
+
+
+def pack(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """4-bit elements, one in a byte -> two in a byte, the first in the low half."""
+    bits = array.view(np.uint8).ravel() & 15
+    if bits.size % 2:
+        bits = np.append(bits, np.uint8(0))
+    return bits[0::2] | (bits[1::2] << 4)
+
+
+def unpack(data: np.ndarray[Any, Any], name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The inverse of `pack`; signed integers are sign-extended when they are stored in plain bytes."""
+    bits = np.empty(data.size * 2, np.uint8)
+    bits[0::2], bits[1::2] = data & 15, data >> 4
+    bits = bits[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+    if name == "i4":
+        signed = (bits.astype(np.int8) ^ 8) - 8
+        return signed.astype(numpy_dtype(name)) if numpy_dtype(name) != raw_dtype(name) else signed.view(np.uint8)
+    own = numpy_dtype(name)
+    return bits.view(own) if name == "f4e2m1" else bits.astype(own)

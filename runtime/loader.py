@@ -1,0 +1,221 @@
+"""Load a compiled model and run it: NumPy and the standard library are all that is needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ._core import Array, Context, Core
+from .dtypes import accepted_dtypes, dtype_name, is_packed, numpy_dtype, pack, unpack
+from .errors import ArtifactError, InputError, LoadError
+from .escape import log_text
+from .manifest import Manifest, Port
+from .pool import Pool, shared
+
+
+def load(path: str | os.PathLike[str], *, threads: int | None = None, pool: Pool | None = None) -> Model:
+    """Load the shared library `path` that `planish compile` made.
+
+    `threads`: at most so many of the pool's (default: all). `pool`: threads to run on (default: one pool that all
+    models of the process share). Raises `LoadError`.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected 1 or more, got {threads}")
+    return Model(Core(Path(path), threads or 0, pool or shared))
+
+
+class Model:
+    """A loaded model; any number of threads may call it at the same time.
+
+    Use it in a `with` statement, or call `close`, or drop it: then the library is unloaded, once no call and no binding
+    uses it any more.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._loaded: Core | None = core
+        self.inputs: tuple[Port, ...] = core.inputs
+        """Name, element type and shape of each input; symbols by name."""
+        self.outputs: tuple[Port, ...] = core.outputs
+        """The same of each output."""
+
+    @property
+    def _core(self) -> Core:
+        core = self._loaded
+        if core is None:
+            raise ArtifactError("the model is closed")
+        return core
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the artifact says about itself. Raises `LoadError` if that is not readable."""
+        try:
+            return Manifest.from_json(self._core.manifest_text())
+        except ValueError as error:
+            raise LoadError(f"manifest: {error}") from error
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        """Run on arrays by input name (NumPy arrays, anything with `__dlpack__`, or nested lists).
+
+        Returns new arrays by output name. Raises `InputError` for a wrong name, rank, shape or type, `RunError` if the
+        run fails, for example because an index in an input is out of range.
+        """
+        core = self._core
+        arrays = [_array(value, port) for value, port in zip(_by_name(core.inputs, inputs), core.inputs, strict=True)]
+        context = core.acquire()
+        try:
+            _set_inputs(core, context, arrays)
+            results, memory = _new_outputs(core, context, {})
+            for index, data in enumerate(memory):
+                context.set_output(core, index, data, results[index].shape)
+            context.invoke(core)
+        finally:
+            core.release(context)
+        finished = [_finish(*pair) for pair in zip(results, memory, core.outputs, strict=True)]
+        return {port.name: result for port, result in zip(core.outputs, finished, strict=True)}
+
+    def __call__(self, *arrays: Any) -> Array | tuple[Array, ...]:
+        """Run on arrays in the order of the inputs; returns the array, or the tuple of arrays if there are several."""
+        if len(arrays) != len(self.inputs):
+            names = ", ".join(log_text(port.name) for port in self.inputs)
+            raise InputError(f"inputs: expected {len(self.inputs)} ({names}), got {len(arrays)}")
+        results = tuple(self.run({port.name: array for port, array in zip(self.inputs, arrays, strict=True)}).values())
+        return results[0] if len(results) == 1 else results
+
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Array] | None = None) -> Binding:
+        """Bind arrays once, to run on them repeatedly without copies: fill the input arrays in place before each run.
+
+        `outputs` are arrays to write into, by name; the others are made. Raises `InputError`, also for an array that
+        would have to be copied.
+        """
+        return Binding(self._core, inputs, outputs or {})
+
+    def close(self) -> None:
+        """Unload the library as soon as no call and no binding uses it."""
+        self._loaded = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Binding:
+    """Arrays bound to a model's inputs and outputs; it keeps them, and the model's library, alive."""
+
+    def __init__(self, core: Core, inputs: Mapping[str, Any], outputs: Mapping[str, Array]) -> None:
+        self._core = core
+        self._lock = threading.Lock()
+        self._context: Context | None = None
+        values = _by_name(core.inputs, inputs)
+        self._arrays = [_array(value, port, copy=False) for value, port in zip(values, core.inputs, strict=True)]
+        self._context = core.acquire()
+        _set_inputs(core, self._context, self._arrays)
+        self._results, self._memory = _new_outputs(core, self._context, outputs)
+        for index, data in enumerate(self._memory):
+            self._context.set_output(core, index, data, self._results[index].shape)
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        """The output arrays by name: the same ones after every run."""
+        return {port.name: array for port, array in zip(self._core.outputs, self._results, strict=True)}
+
+    def run(self) -> dict[str, Array]:
+        """Run on what the input arrays hold now; returns `outputs`. Raises `RunError`."""
+        assert self._context is not None
+        with self._lock:
+            self._context.invoke(self._core)
+        return self.outputs
+
+    def __del__(self) -> None:
+        context = self._context
+        if context is not None:
+            self._context = None
+            self._core.release(context)
+
+
+def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:
+    """The values in the order of the ports. Raises `InputError` for a missing or an unknown name."""
+    expected = ", ".join(log_text(port.name) for port in ports) or "no inputs"
+    names = {port.name for port in ports}
+    unknown = [log_text(str(name)) for name in inputs if name not in names]
+    if unknown:
+        raise InputError(f"inputs: the model has no input {', '.join(unknown)}; expected {expected}")
+    missing = [f"{log_text(p.name)} ({p.dtype}{list(p.shape)})" for p in ports if p.name not in inputs]
+    if missing:
+        raise InputError(f"inputs: missing {', '.join(missing)}; expected {expected}")
+    return [inputs[port.name] for port in ports]
+
+
+def _as_numpy(value: Any, port: Port) -> Array:
+    if isinstance(value, np.ndarray):
+        return value
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    if hasattr(value, "__dlpack__"):
+        try:
+            return np.from_dlpack(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"input {log_text(port.name)}: not readable through DLPack on the CPU: {error}") from error
+    try:
+        return np.asarray(value).astype(numpy_dtype(port.dtype), casting="same_kind")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input {log_text(port.name)}: expected an array of {port.dtype}: {error}") from error
+
+
+def _array(value: Any, port: Port, *, copy: bool = True) -> Array:
+    """The NumPy array to pass for `port`: of an accepted type, row-major, aligned."""
+    try:
+        accepted = accepted_dtypes(port.dtype)
+    except KeyError:
+        raise InputError(f"input {log_text(port.name)}: type {port.dtype} cannot be passed from Python") from None
+    array = _as_numpy(value, port)
+    if array.dtype not in accepted:
+        raise InputError(f"input {log_text(port.name)}: type: expected {port.dtype}, got {dtype_name(array.dtype)}")
+    if array.flags.c_contiguous and array.flags.aligned and not (is_packed(port.dtype) and not copy):
+        return array
+    if not copy:
+        raise InputError(f"input {log_text(port.name)}: expected an aligned row-major array that needs no copy")
+    return np.array(array, order="C", copy=True)
+
+
+def _set_inputs(core: Core, context: Context, arrays: list[Array]) -> None:
+    """Bind the arrays. Packed copies of 4-bit arrays replace them in `arrays`, which keeps them alive."""
+    for index, (array, port) in enumerate(zip(arrays, core.inputs, strict=True)):
+        if is_packed(port.dtype):
+            arrays[index] = pack(array)
+        context.set_input(core, index, arrays[index], array.shape)
+
+
+def _new_outputs(core: Core, context: Context, given: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
+    """Arrays for the results, and the memory behind each: the array itself, or the packed bytes of a 4-bit one."""
+    unknown = [log_text(str(name)) for name in given if name not in {port.name for port in core.outputs}]
+    if unknown:
+        raise InputError(f"outputs: the model has no output {', '.join(unknown)}")
+    results: list[Array] = []
+    memory: list[Array] = []
+    for port, shape in zip(core.outputs, context.output_shapes(core), strict=True):
+        array = given.get(port.name)
+        if array is None:
+            array = np.empty(shape, numpy_dtype(port.dtype))
+        elif array.dtype not in accepted_dtypes(port.dtype) or is_packed(port.dtype) or not array.flags.carray:
+            raise InputError(
+                f"output {log_text(port.name)}: expected a writable row-major array of {port.dtype}, "
+                f"got {dtype_name(array.dtype)}"
+            )
+        results.append(array)
+        memory.append(np.empty((array.size + 1) // 2, np.uint8) if is_packed(port.dtype) else array)
+    return results, memory
+
+
+def _finish(result: Array, memory: Array, port: Port) -> Array:
+    return unpack(memory, port.dtype, result.shape) if is_packed(port.dtype) else result

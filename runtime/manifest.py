@@ -1,0 +1,140 @@
+"""The manifest: what an artifact says about itself, as JSON inside it.
+
+The compiler writes it (`Manifest.to_json`), everybody may read it (`app info --json`, `Model.manifest`). Fields are only
+ever added; a reader ignores those that it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: its name, element type ("f32", "bf16", "bool" ...) and shape, symbols by name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the code was compiled for: LLVM triple, CPU name, and the features that it needs (LLVM's names)."""
+
+    triple: str = ""
+    cpu: str = ""
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: packed weights, planned arena, its lower bound (largest set of live values), scratch per thread, code.
+
+    With symbolic shapes `arena` and `lower_bound` are those at the smallest sizes, or 0 where unknown.
+    """
+
+    weights: int = 0
+    arena: int = 0
+    lower_bound: int = 0
+    scratch: int = 0
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One expected value of the self-test: number of the output, flat index, value."""
+
+    output: int
+    index: int
+    value: float
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """A golden test: inputs made from `seed` within `ranges` (see runtime/selftest.py), and what must come out.
+
+    `symbols` are the values of the symbols, in order; `ranges` one (lo, hi) per input; `sums` one (sum, sum of absolute
+    values) per output, None where it is not checked.
+    """
+
+    seed: int
+    symbols: tuple[int, ...]
+    ranges: tuple[tuple[float, float], ...]
+    sums: tuple[tuple[float, float] | None, ...]
+    samples: tuple[Sample, ...]
+    rtol: float
+    atol: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is known about an artifact."""
+
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    symbols: tuple[str, ...] = ()
+    model_sha256: str = ""
+    passes: tuple[str, ...] = ()
+    target: Target = field(default_factory=Target)
+    memory: Memory = field(default_factory=Memory)
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    self_test: SelfTest | None = None
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """One line of ASCII JSON; equal manifests give equal text."""
+        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Raises `ValueError` if `text` is not a manifest, or one of a later format."""
+        try:
+            data = json.loads(text)
+            if data.get("format", 0) > FORMAT:
+                raise ValueError(f"format: expected at most {FORMAT}, got {data['format']}; update planish")
+            return cls(**_convert(data))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a manifest: {error}") from error
+
+
+def _known(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(kind)}
+    return {key: value for key, value in data.items() if key in names}
+
+
+def _port(data: dict[str, Any]) -> Port:
+    return Port(data["name"], data["dtype"], tuple(data["shape"]))
+
+
+def _self_test(data: dict[str, Any] | None) -> SelfTest | None:
+    if data is None:
+        return None
+    return SelfTest(
+        seed=data["seed"],
+        symbols=tuple(data["symbols"]),
+        ranges=tuple((lo, hi) for lo, hi in data["ranges"]),
+        sums=tuple(None if pair is None else (pair[0], pair[1]) for pair in data["sums"]),
+        samples=tuple(Sample(s["output"], s["index"], s["value"]) for s in data["samples"]),
+        rtol=data["rtol"],
+        atol=data["atol"],
+    )
+
+
+def _convert(data: dict[str, Any]) -> dict[str, Any]:
+    target = _known(Target, data.get("target", {}))
+    return {
+        **_known(Manifest, data),
+        "inputs": tuple(map(_port, data["inputs"])),
+        "outputs": tuple(map(_port, data["outputs"])),
+        "symbols": tuple(data.get("symbols", ())),
+        "passes": tuple(data.get("passes", ())),
+        "target": Target(**{**target, "features": tuple(target.get("features", ()))}),
+        "memory": Memory(**_known(Memory, data.get("memory", {}))),
+        "self_test": _self_test(data.get("self_test")),
+    }
