@@ -62,7 +62,7 @@ lock:
 links:
 	@rm -rf .links/planish && mkdir -p .links/planish
 	@for folder in codegen frontend ir passes runtime; do ln -s ../../$$folder .links/planish/$$folder; done
-	@for file in $$(git ls-files driver | cut -d/ -f2 | sort -u); do ln -s ../../driver/$$file .links/planish/$$file; done
+	@for file in $$(ls driver | grep -v __pycache__); do ln -s ../../driver/$$file .links/planish/$$file; done
 
 clean:
 	rm -rf $(VENV) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build

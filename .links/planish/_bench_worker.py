@@ -1,0 +1,1 @@
+../../driver/_bench_worker.py

@@ -1,0 +1,7 @@
+"""`python -m planish` is the `planish` command."""
+
+import sys
+
+from planish.cli import main
+
+sys.exit(main())

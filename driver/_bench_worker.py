@@ -1,0 +1,118 @@
+"""One contestant of `planish bench` in a process of its own: `python -m planish._bench_worker`.
+
+Requests are JSON objects, one a line, on standard input; each is answered by one line on what was standard output
+(libraries print where they like, so descriptor 1 is given to standard error first). A failure is answered with
+`{"error": message}`; the process ends at the end of its input.
+
+    {"do": "compile", "model": path, "output": path, "threads": n}   -> {"compile_s"}
+    {"do": "open", "contestant": name, "file": path, "threads": n}   -> {"version", "precision", "seconds", "inputs"}
+    {"do": "first", "inputs": npz}                                   -> {"first_ms"}
+    {"do": "time", "runs": n}                                        -> {"ms": [...]}
+    {"do": "outputs", "output": npz}                                 -> {"names": [...]}
+    {"do": "memory"}                                                 -> {"peak_rss_mb"}
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planish.arrays import save_npz
+from planish.contestants import CONTESTANTS, Contestant, Planish
+
+Array = NDArray[Any]
+
+
+class Worker:
+    """Holds the contestant between requests."""
+
+    def __init__(self) -> None:
+        self.contestant: Contestant | None = None
+        self.execute: Callable[[], object] = lambda: None
+
+    def compile(self, model: str, output: str, threads: int) -> dict[str, Any]:
+        """Compile a model with planish into a shared library."""
+        from planish.compile import compile_file
+
+        start = time.perf_counter()
+        compile_file(Path(model), Path(output), emit="lib", threads=threads)
+        return {"compile_s": time.perf_counter() - start}
+
+    def open(self, contestant: str, file: str, threads: int) -> dict[str, Any]:
+        """Make the model ready to run; `seconds` is what that took, importing the contestant's package not included."""
+        self.contestant = CONTESTANTS[contestant]()
+        start = time.perf_counter()
+        self.contestant.open(file, threads)
+        seconds = time.perf_counter() - start
+        return {
+            "version": self.contestant.version,
+            "precision": self.contestant.precision(),
+            "seconds": seconds,
+            "inputs": self.contestant.inputs() if isinstance(self.contestant, Planish) else [],
+        }
+
+    def first(self, inputs: str) -> dict[str, Any]:
+        """Bind the inputs and run once."""
+        assert self.contestant is not None
+        with np.load(inputs) as file:
+            arrays: dict[str, Array] = {name: file[name] for name in file.files}
+        start = time.perf_counter()
+        self.execute = self.contestant.first(arrays)
+        return {"first_ms": (time.perf_counter() - start) * 1e3}
+
+    def time(self, runs: int) -> dict[str, Any]:
+        """Run once untimed, since other processes have had the caches, then `runs` times."""
+        execute, clock, taken = self.execute, time.perf_counter_ns, []
+        execute()
+        for _ in range(runs):
+            start = clock()
+            execute()
+            taken.append((clock() - start) / 1e6)
+        return {"ms": taken}
+
+    def outputs(self, output: str) -> dict[str, Any]:
+        """Write the outputs of the last run, as they came, under their names."""
+        assert self.contestant is not None
+        found = self.contestant.outputs()
+        save_npz(Path(output), {f"output{i}": _plain(value) for i, value in enumerate(found.values())})
+        return {"names": list(found)}
+
+    def memory(self) -> dict[str, Any]:
+        """The most memory this process ever held. Not getrusage: there a child starts with its parent's maximum."""
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), "0")
+        return {"peak_rss_mb": int(peak) / 1024}
+
+
+def _plain(value: Array) -> Array:
+    """Types that NumPy lacks (bf16) as float32, which holds them exactly."""
+    return value.astype(np.float32) if value.dtype.kind == "V" else value
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    gc.disable()  # no collection in the middle of a timed run; the process is short
+    worker = Worker()
+    for line in sys.stdin:
+        request: dict[str, Any] = json.loads(line)
+        try:
+            answer = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:
+            answer = {"error": " ".join(str(error).split()) or type(error).__name__}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

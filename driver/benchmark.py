@@ -1,0 +1,240 @@
+"""The measurement behind `planish bench`: contestants in processes of their own, taking turns.
+
+Times on a machine that does other things drift; therefore the contestants alternate in short rounds, and the ratio
+between two of them is the median over the rounds of the ratio of their medians in the same round.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planish.arrays import save_npz
+from planish.contestants import CONTESTANTS
+from planish.ir.errors import PlanishError
+from planish.runtime.dtypes import numpy_dtype
+
+Array = NDArray[Any]
+
+ROUNDS = 10
+TURN_MS = 100.0
+MOST_RUNS_A_TURN = 200
+REFERENCE = "onnxruntime-reference"
+
+
+class BenchError(PlanishError):
+    """A contestant is not installed, cannot run the model, or died."""
+
+
+class Process:
+    """A worker process (`planish._bench_worker`) and requests to it."""
+
+    def __init__(self, name: str, **environment: str) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "planish._bench_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer. Raises `BenchError` if it failed or the process died."""
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise BenchError(f"bench: {self.name}: asked to {do}, the process ended with status {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise BenchError(f"bench: {self.name}: {answer['error']}")
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        assert self._process.stdin and self._process.stdout
+        if error is not None:
+            self._process.kill()
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@dataclass
+class Result:
+    """What is known about one contestant; `rounds` are the times of its turns in milliseconds."""
+
+    name: str
+    version: str = ""
+    precision: str = ""
+    compile_s: float | None = None
+    load_ms: float | None = None
+    first_ms: float = 0.0
+    peak_rss_mb: float = 0.0
+    max_rel_err: float | None = None
+    rounds: list[list[float]] = field(default_factory=list[list[float]])
+
+    def ratio_to(self, other: Result) -> float:
+        """This one's time divided by the other's: the median over the rounds."""
+        return statistics.median(
+            statistics.median(mine) / statistics.median(theirs)
+            for mine, theirs in zip(self.rounds, other.rounds, strict=True)
+        )
+
+    def facts(self, first: Result) -> dict[str, Any]:
+        """The object for `--json`; `ratio` is the time of `first` divided by this one's."""
+        times = sorted(ms for turn in self.rounds for ms in turn)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "precision": self.precision,
+            "compile_s": _rounded(self.compile_s),
+            "load_ms": _rounded(self.load_ms),
+            "first_ms": _rounded(self.first_ms),
+            "median_ms": _rounded(statistics.median(times)),
+            "min_ms": _rounded(times[0]),
+            "p90_ms": _rounded(times[min(len(times) - 1, int(len(times) * 0.9))]),
+            "runs": len(times),
+            "peak_rss_mb": _rounded(self.peak_rss_mb),
+            "max_rel_err": _rounded(self.max_rel_err),
+            "ratio": _rounded(first.ratio_to(self)),
+        }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.5g}")
+
+
+def check_installed(names: Sequence[str]) -> None:
+    """Raise `BenchError`, with the command that helps, if the package of a contestant is missing."""
+    missing = [name for name in names if not CONTESTANTS[name].is_installed()]
+    if missing:
+        packages = " ".join(CONTESTANTS[name].package for name in missing)
+        raise BenchError(f"bench: --against {' '.join(missing)}: not installed: pip install {packages}")
+
+
+def measure(
+    file: Path, *, is_artifact: bool, against: Sequence[str], threads: int, runs: int | None, inputs: dict[str, Array]
+) -> list[Result]:
+    """Run planish and the others on `file`; planish is the first result. `inputs` empty: seeded random values."""
+    check_installed(against)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-bench-")))
+        processes = [stack.enter_context(Process(name)) for name in ("planish", *against)]
+        results = [_prepare(process, file, scratch, is_artifact, threads, inputs) for process in processes]
+        for count in _turns(processes, runs):
+            for process, result in zip(processes, results, strict=True):
+                result.rounds.append(process.ask("time", runs=count)["ms"])
+        for process, result in zip(processes, results, strict=True):
+            result.peak_rss_mb = process.ask("memory")["peak_rss_mb"]
+        if not is_artifact:
+            _compare(processes, results, file, scratch)
+        return results
+
+
+def _prepare(
+    process: Process, file: Path, scratch: Path, is_artifact: bool, threads: int, inputs: dict[str, Array]
+) -> Result:
+    """Compile (planish), open, write the inputs if there are none yet, run once."""
+    result = Result(process.name)
+    opened = file
+    if process.name == "planish" and not is_artifact:
+        opened = scratch / "model.so"
+        # A process of its own, or the compiler's memory would count as the runtime's; an empty cache, or it would
+        # measure a copy.
+        with Process("planish", XDG_CACHE_HOME=str(scratch / "cache")) as compiler:
+            answer = compiler.ask("compile", model=str(file), output=str(opened), threads=threads)
+            result.compile_s = answer["compile_s"]
+    answer = process.ask("open", contestant=process.name, file=str(opened.resolve()), threads=threads)
+    result.version, result.precision = answer["version"], answer["precision"]
+    result.load_ms = answer["seconds"] * 1e3
+    if process.name != "planish":
+        result.compile_s = answer["seconds"]  # these compile whenever they load
+    archive = scratch / "inputs.npz"
+    if not archive.exists():
+        save_npz(archive, inputs or random_inputs(answer["inputs"]))
+    result.first_ms = process.ask("first", inputs=str(archive))["first_ms"]
+    return result
+
+
+def _turns(processes: Sequence[Process], runs: int | None) -> list[int]:
+    """How many runs each turn has: `runs` in all, or about a tenth of a second for the slowest contestant."""
+    if runs is not None:
+        rounds = min(ROUNDS, runs)
+        return [runs // rounds + (index < runs % rounds) for index in range(rounds)]
+    slowest = max(min(process.ask("time", runs=2)["ms"]) for process in processes)
+    count = max(1, min(MOST_RUNS_A_TURN, int(TURN_MS / max(slowest, 1e-3))))
+    return [max(2, count)] * (ROUNDS if slowest < 2000 else 2)
+
+
+def _compare(processes: Sequence[Process], results: Sequence[Result], file: Path, scratch: Path) -> None:
+    """Fill in `max_rel_err` against ONNX Runtime without optimizations; leave it out where that is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return
+    with Process(REFERENCE) as reference:
+        reference.ask("open", contestant=REFERENCE, file=str(file.resolve()), threads=1)
+        reference.ask("first", inputs=str(scratch / "inputs.npz"))
+        expected = _outputs(reference, scratch)
+    for process, result in zip(processes, results, strict=True):
+        result.max_rel_err = largest_error(_outputs(process, scratch), expected)
+
+
+def _outputs(process: Process, scratch: Path) -> dict[str, Array]:
+    archive = scratch / "outputs.npz"
+    names = process.ask("outputs", output=str(archive))["names"]
+    with np.load(archive) as file:
+        return {name: file[f"output{index}"] for index, name in enumerate(names)}
+
+
+def largest_error(got: dict[str, Array], expected: dict[str, Array]) -> float:
+    """The largest difference in any output, relative to that output's largest expected value; inf if shapes differ."""
+    worst = 0.0
+    for name, want in expected.items():
+        have = got.get(name)
+        if have is None or have.shape != want.shape:
+            return float("inf")
+        if want.size and want.dtype.kind in "fiub":
+            a, b = have.astype(np.float64), want.astype(np.float64)
+            error = np.abs(a - b).max() / max(float(np.abs(b).max()), np.finfo(np.float64).tiny)
+            worst = max(worst, float(error)) if np.isfinite(error) else float("inf")
+    return worst
+
+
+def random_inputs(specs: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, Array]:
+    """Seeded values for each input: normal for floats, 0 or 1 for integers (they may be indices); unknown
+    dimensions are 1. Raises `BenchError` for a type that NumPy lacks."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, Array] = {}
+    for spec in specs:
+        shape = [dim if isinstance(dim, int) and dim >= 0 else 1 for dim in spec["shape"]]
+        try:
+            dtype = numpy_dtype(spec["dtype"])
+        except KeyError as error:
+            name, kind = spec["name"], spec["dtype"]
+            raise BenchError(f"bench: input {name}: no random values of type {kind}: give --inputs FILE.npz") from error
+        if spec["dtype"].startswith(("f", "bf")):
+            found[spec["name"]] = rng.standard_normal(shape).astype(dtype)
+        else:
+            found[spec["name"]] = rng.integers(0, 2, shape).astype(dtype)
+    return found

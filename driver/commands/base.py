@@ -1,0 +1,131 @@
+"""What a subcommand is, and the argument types and printing that several share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: `arguments` adds its options to a parser, `run` does it and returns the exit status."""
+
+    name: str
+    help: str
+    description: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def positive(text: str) -> int:
+    """An argument type: a whole number >= 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return value
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """An argument type: `image=1,3,224,224` or `image=1x3x224x224` or `batch=8`."""
+    name, _, dims = text.rpartition("=")
+    words = dims.replace("x", ",").split(",")
+    if not name or not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=DIMS, such as image=1,3,224,224 or batch=8")
+    return name, tuple(int(word) for word in words)
+
+
+def assignment(text: str) -> tuple[str, Path]:
+    """An argument type: `NAME=FILE.npy`."""
+    name, found, file = text.partition("=")
+    if not (name and found and file):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=FILE.npy")
+    return name, Path(file)
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """The option `--shape`, into `shapes` as a list of (name, dims)."""
+    parser.add_argument(
+        "--shape",
+        dest="shapes",
+        metavar="NAME=DIMS",
+        type=shape,
+        action="append",
+        default=[],
+        help="fix the shape of input NAME (image=1,3,224,224) or one symbolic dimension (batch=8); may be repeated",
+    )
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """The options `--input` and `--inputs`, one or the other."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--input",
+        metavar="NAME=FILE.npy",
+        type=assignment,
+        action="append",
+        default=[],
+        help="an input as a NumPy file; may be repeated",
+    )
+    group.add_argument("--inputs", metavar="FILE.npz", type=Path, help="all inputs, each under its name")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; columns whose cells are all numbers or missing are aligned to the right.
+
+    Every cell is text, never markup: names come from models.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="")
+    for index, column in enumerate(columns):
+        numeric = all(isinstance(row[index], int | float | None) for row in rows)
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(cell)) for cell in row))
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # a pipe or a file has no width to fold at
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        case int():
+            return f"{value:,}"
+        case _:
+            return "".join(c if c.isprintable() else "�" for c in str(value))
+
+
+def size(count: int) -> str:
+    """`1234567` -> `1.2 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"

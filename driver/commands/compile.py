@@ -1,0 +1,99 @@
+"""`planish compile`: a model file becomes an executable, a library, an object, LLVM IR or assembly."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planish.commands.base import Command, add_json, add_shape, positive, print_json, size
+
+if TYPE_CHECKING:
+    from planish.compile import CompileReport
+
+KINDS = ("exe", "lib", "static", "obj", "llvm", "asm")
+BY_SUFFIX = {"": "exe", ".a": "static", ".o": "obj", ".ll": "llvm", ".s": "asm"}
+
+DESCRIPTION = """\
+Compile a model ahead of time.
+
+  planish compile net.onnx -o net --emit exe      one executable: ./net run --input x=x.npy -o out.npz
+  planish compile net.onnx -o net.so              a shared library for planish.load, C and C++
+  planish compile net.onnx -o net.so --cpu x86-64-v3 --shape batch=8
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `planish compile`."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the model file (ONNX)")
+    parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the artifact to write")
+    parser.add_argument("--target", choices=["cpu"], default="cpu", help="what to compile for (default: cpu)")
+    parser.add_argument(
+        "--emit", choices=KINDS, help="kind of artifact (default: by OUT's suffix: none exe, .a .o .ll .s, else lib)"
+    )
+    parser.add_argument(
+        "--cpu", default="native", metavar="CPU", help="native (default), x86-64-v3, x86-64-v4, or a name LLVM knows"
+    )
+    parser.add_argument("-O", dest="opt", type=int, choices=range(4), default=3, help="optimization level (default: 3)")
+    parser.add_argument(
+        "--threads", metavar="N", type=positive, help="threads at run time unless asked otherwise (default: all CPUs)"
+    )
+    parser.add_argument("-p", "--passes", metavar="PIPELINE", help="run these passes instead of the level's own")
+    parser.add_argument(
+        "--disable", metavar="PASS", action="append", default=[], help="leave out a pass; may be repeated"
+    )
+    add_shape(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile, then say what was written."""
+    from planish.compile import compile_file
+
+    out: Path = arguments.output
+    kind: str = arguments.emit or BY_SUFFIX.get(out.suffix, "lib")
+    report = compile_file(
+        arguments.model,
+        out,
+        emit=kind,
+        cpu=arguments.cpu,
+        opt=arguments.opt,
+        threads=arguments.threads,
+        passes=arguments.passes,
+        disable=arguments.disable,
+        shapes=dict(arguments.shapes),
+    )
+    show(out, kind, report, arguments.json)
+    return 0
+
+
+def show(out: Path, kind: str, report: CompileReport, as_json: bool) -> None:
+    """Say what was written, how big its parts are and how long it took."""
+    written = out.stat().st_size
+    if as_json:
+        passes = [{"pass": p.name, "seconds": round(p.seconds, 4), "changed": p.changed} for p in report.passes]
+        facts = {key: value for key, value in asdict(report).items() if key not in ("passes", "seconds")}
+        seconds = {step: round(value, 3) for step, value in report.seconds.items()}
+        total = round(report.total_seconds, 3)
+        print_json(
+            {
+                "output": str(out),
+                "emit": kind,
+                "bytes": written,
+                "compile_s": total,
+                "seconds": seconds,
+                **facts,
+                "passes": passes,
+            }
+        )
+        return
+    print(f"{out}: {kind}, {size(written)}, compiled in {report.total_seconds:.2f} s")
+    print(
+        f"  code {size(report.code_bytes)}, weights {size(report.weights_bytes)}, arena {size(report.arena_bytes)}",
+        end="",
+    )
+    print(f", {report.kernels} kernels ({report.cached_kernels} from the cache)")
+
+
+COMMAND = Command("compile", "compile a model into an artifact", DESCRIPTION, arguments, run)

@@ -1,0 +1,135 @@
+"""`planish inspect`: what a model or an artifact contains."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from planish.commands.base import Command, add_json, print_json, print_table, size
+
+if TYPE_CHECKING:
+    from planish.files import Kind
+
+DESCRIPTION = """\
+Show the inputs, outputs and operators of a model, or the inputs, outputs, kernels, memory and sections of an artifact.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `planish inspect`."""
+    parser.add_argument("file", metavar="MODEL|ARTIFACT", type=Path, help="a model file or an artifact")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Gather the facts, then print them as JSON or as tables."""
+    from planish.files import Kind, kind_of
+
+    kind = kind_of(arguments.file)
+    facts = model_facts(arguments.file) if kind is Kind.MODEL else artifact_facts(arguments.file, kind)
+    if arguments.json:
+        print_json(facts)
+    else:
+        show(facts)
+    return 0
+
+
+def model_facts(file: Path) -> dict[str, Any]:
+    """Inputs, outputs, operators and weights of a model, from its graph as it was read."""
+    from planish.frontend import read_model
+    from planish.ir.types import TensorType
+
+    graph = read_model(file).main
+    operators = Counter(op.text_name for op in graph.walk())
+    return {
+        "file": str(file),
+        "kind": "model",
+        "inputs": [_value(v.name, v.type, TensorType) for v in graph.params],
+        "outputs": [_value(v.name, v.type, TensorType) for v in graph.results],
+        "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:
+    """The manifest inside an artifact, and the sizes of its sections."""
+    from planish.files import sections_of
+
+    sections = sections_of(file)
+    roles: Counter[str] = Counter()
+    for section in sections:
+        roles[section.role] += section.size
+    return {
+        "file": str(file),
+        "kind": kind.value.split(" ", 1)[1],
+        "bytes": file.stat().st_size,
+        **_manifest(file, kind),
+        "memory": dict(roles),
+        "sections": [{"name": s.name, "role": s.role, "bytes": s.size} for s in sections],
+    }
+
+
+def _manifest(file: Path, kind: Kind) -> dict[str, Any]:
+    """What the artifact says about itself: a library through the runtime, an executable through `info --json`."""
+    from planish.files import Kind
+
+    if kind is Kind.LIBRARY:
+        from planish.runtime import load
+
+        return asdict(load(file).manifest)
+    if kind is Kind.EXECUTABLE:
+        done = subprocess.run([file.resolve(), "info", "--json"], stdout=subprocess.PIPE, text=True)
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+    return {}
+
+
+def _value(name: str, type: Any, tensor: type[Any]) -> dict[str, Any]:
+    """Name, dtype and shape of a tensor; the whole type as text for anything else."""
+    if not isinstance(type, tensor):
+        return {"name": name, "dtype": str(type), "shape": None}
+    known: Any = type
+    dims = None if known.shape is None else [dim if isinstance(dim, int) else str(dim) for dim in known.shape]
+    return {"name": name, "dtype": known.dtype, "shape": dims}
+
+
+def show(facts: Mapping[str, Any]) -> None:
+    """The facts as tables: a list of objects and a mapping become one each, everything else one line."""
+    for key, value in facts.items():
+        if not isinstance(value, list | tuple | dict):
+            print(f"{key}: {size(value) if key == 'bytes' else value}")
+    for key, value in facts.items():
+        title = key.replace("_", " ").capitalize()
+        match value:
+            case dict() if value:
+                entries = cast("dict[str, Any]", value)
+                print_table(title, ["", ""], [[name, _text(entry)] for name, entry in entries.items()])
+            case [dict(), *_]:
+                rows = cast("list[dict[str, Any]]", value)
+                columns = list(rows[0])
+                print_table(title, columns, [[_text(row.get(column)) for column in columns] for row in rows])
+            case [_, *_]:
+                print(f"{title}: {', '.join(map(str, cast('list[object]', value)))}")
+            case _:
+                pass
+
+
+def _text(value: Any) -> Any:
+    """A cell: shapes as 1x3x224x224, other nested values as JSON."""
+    match value:
+        case [] | ():
+            return "scalar"
+        case [*parts] if all(isinstance(part, int | str | None) for part in parts):
+            return "x".join("?" if part is None else str(part) for part in parts)
+        case list() | tuple() | dict():
+            return json.dumps(value)
+        case _:
+            return value
+
+
+COMMAND = Command("inspect", "show what a model or an artifact contains", DESCRIPTION, arguments, run)

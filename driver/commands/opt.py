@@ -1,0 +1,97 @@
+"""`planish opt`: run passes over a model or an `.ir` file and print the result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planish.commands.base import Command, add_shape, positive, print_table
+
+if TYPE_CHECKING:
+    from planish.ir.core import Module
+    from planish.passes import Pass, PassReport
+
+DESCRIPTION = """\
+Run passes over a model or an .ir file and print the IR. Without -p, only read, verify and print it.
+
+  planish opt net.onnx -p canonicalize,fold,dce
+  planish opt net.onnx -p O3 -o net.ir
+  planish opt net.ir -p fuse-kernels:limit=3 --print-after-all
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `planish opt`."""
+    parser.add_argument("file", metavar="MODEL|FILE.ir", type=Path, nargs="?", help="a model file, or IR as text")
+    parser.add_argument("-p", "--passes", metavar="PIPELINE", default="", help="such as canonicalize,cse,O2")
+    parser.add_argument(
+        "--disable", metavar="PASS", action="append", default=[], help="leave out a pass; may be repeated"
+    )
+    parser.add_argument("--print-after-all", action="store_true", help="print the IR after each pass that changed it")
+    parser.add_argument("--list-passes", action="store_true", help="list the passes, their options and the pipelines")
+    parser.add_argument("-o", "--output", metavar="OUT.ir", type=Path, help="write the IR here instead of printing it")
+    parser.add_argument("--cpu", default="native", metavar="CPU", help="the CPU that passes schedule for")
+    parser.add_argument("--threads", metavar="N", type=positive, default=1, help="the threads they schedule for")
+    add_shape(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the passes, or read, run and print."""
+    if arguments.list_passes:
+        list_passes()
+        return 0
+    if arguments.file is None:
+        print("planish opt: error: expected MODEL or FILE.ir, or --list-passes", file=sys.stderr)
+        return 2
+    from planish.codegen.llvm.target import make_target
+    from planish.ir.text import print_module
+    from planish.ir.verifier import verify
+    from planish.passes import PassContext, PassManager
+
+    def after(step: Pass, module: Module, report: PassReport) -> None:
+        if report.changed:
+            print(f"// after {report.name}\n{print_module(module)}")
+
+    context = PassContext(make_target(arguments.cpu, arguments.threads), arguments.threads)
+    manager = PassManager.parse(arguments.passes, context, arguments.disable)
+    module = read(arguments.file, dict(arguments.shapes))
+    verify(module)
+    manager.run(module, on_pass=after if arguments.print_after_all else None)
+    if arguments.output:
+        from planish._atomic import written_beside
+
+        with written_beside(arguments.output) as temporary:
+            temporary.write_text(print_module(module), encoding="utf-8")
+    elif not arguments.print_after_all:
+        sys.stdout.write(print_module(module))
+    return 0
+
+
+def read(file: Path, shapes: dict[str, tuple[int, ...]]) -> Module:
+    """A module from IR text (`.ir`) or from a model file."""
+    if file.suffix != ".ir":
+        from planish.frontend import read_model
+
+        return read_model(file, shapes=shapes)
+    from planish.ir.text import parse_module
+
+    return parse_module(file.read_text(encoding="utf-8"), str(file))
+
+
+def list_passes() -> None:
+    """Passes with their options and defaults, and the named pipelines, as tables."""
+    from planish.passes import PASSES
+    from planish.passes.pipelines import PIPELINES
+
+    rows = [
+        [name, ":".join(f"{option.replace('_', '-')}={default}" for option, default in cls.options().items()), text]
+        for name, cls in sorted(PASSES.items())
+        for text in [cls.description()]
+    ]
+    print_table("Passes", ["pass", "options", "what it does"], rows)
+    print_table("Pipelines", ["pipeline", "passes"], [[name, text] for name, text in PIPELINES.items()])
+
+
+COMMAND = Command("opt", "run passes over a model or IR text and print the result", DESCRIPTION, arguments, run)
