@@ -1,0 +1,115 @@
+"""A planned, scheduled module to ELF objects: one per distinct kernel, one for the program.
+
+A kernel's symbol is derived from its content, so its object can be cached, shared between models, and is the same
+whatever the model calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from ...ir.core import Module
+from ...ir.errors import PlanishError
+from ...ir.expr import Dim, as_expr, maximum
+from ...ir.kernel.form import Kernel
+from ...ir.program import Alloc, Call, Program, View, Weight
+from ...ir.target_info import TargetInfo
+from ...ir.text import print_function
+from ...runtime.manifest import SelfTest
+from ..cache import Cache, digest
+from .kernel import KernelCode, emit_kernel
+from .objects import compile_object
+from .program import StageRef, emit_program
+from .worker import Job, compile_all
+
+_OBJECTS = Cache("objects")
+
+
+@dataclass
+class CompiledKernels:
+    """Objects of all kernels of a program: `objects` in order of first use, stages by kernel name, scratch bytes per
+    worker, LLVM IR texts (for `--emit llvm` and `asm`), and how many objects came from the cache."""
+
+    objects: list[bytes] = field(default_factory=list)
+    stages: dict[str, list[StageRef]] = field(default_factory=dict)
+    scratch: Dim = 0
+    texts: list[str] = field(default_factory=list)
+    cached: int = 0
+
+
+def compile_kernels(
+    module: Module, program: Program, target: TargetInfo, *, opt: int = 3, workers: int = 1, cache: bool = True
+) -> CompiledKernels:
+    """Emit and compile every kernel that `program` calls."""
+    done = CompiledKernels()
+    symbols: dict[str, str] = {}  # symbol -> kernel name that made it
+    for call in (op for op in program.walk() if isinstance(op, Call)):
+        if call.kernel in done.stages:
+            continue
+        kernel = module.functions[call.kernel]
+        assert isinstance(kernel, Kernel)
+        code, symbol = _emit(kernel, call, program, target)
+        done.stages[call.kernel] = [StageRef(s.symbol, as_expr(s.count), s.grain) for s in code.stages]
+        for stage in code.stages:
+            done.scratch = maximum(done.scratch, stage.scratch_bytes)
+        if symbol not in symbols:
+            symbols[symbol] = call.kernel
+            done.texts.append(code.text)
+    names = list(symbols.values())
+    done.objects, done.cached = compile_texts(done.texts, names, target, opt=opt, workers=workers, cache=cache)
+    return done
+
+
+def _emit(kernel: Kernel, call: Call, program: Program, target: TargetInfo) -> tuple[KernelCode, str]:
+    # The arena and the weights never overlap a caller's buffer; two callers' buffers may.
+    noalias = [_is_ours(arg.op) for arg in call.args]
+    text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
+    symbol = "pk_" + digest(text, repr((noalias, program.symbols)))[:20]
+    if len(call.args) != len(kernel.params):
+        raise PlanishError(f"{call.loc}: expected {len(kernel.params)} buffers of @{kernel.name}, got {len(call.args)}")
+    return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=program.symbols), symbol
+
+
+def _is_ours(op: object) -> bool:
+    while isinstance(op, View):
+        op = op.source.op
+    return isinstance(op, Alloc | Weight)
+
+
+def compile_texts(
+    texts: Sequence[str], names: Sequence[str], target: TargetInfo, *, opt: int, workers: int, cache: bool
+) -> tuple[list[bytes], int]:
+    """Objects of LLVM IR `texts`, and how many of them the cache had."""
+    version = f"{llvmlite.__version__} {llvm.llvm_version_info} {opt} {target.triple} {target.cpu} {target.features}"
+    keys = [digest(version, text) for text in texts]
+    objects: dict[str, bytes] = {}
+    if cache:
+        objects = {key: found for key in keys if (found := _OBJECTS.get(key)) is not None}
+    hits = len(objects)
+    missing = {key: Job(name, text) for key, name, text in zip(keys, names, texts, strict=True) if key not in objects}
+    built = compile_all(list(missing.values()), target, opt=opt, workers=workers)
+    for key, body in zip(missing, built, strict=True):
+        objects[key] = body
+        if cache:
+            _OBJECTS.put(key, body)
+    return [objects[key] for key in keys], hits
+
+
+def compile_program(
+    program: Program,
+    kernels: CompiledKernels,
+    target: TargetInfo,
+    *,
+    manifest: bytes,
+    features: Sequence[str],
+    selftest: SelfTest | None = None,
+) -> tuple[str, bytes]:
+    """The program's LLVM IR text and object."""
+    text = emit_program(
+        program, kernels.stages, target, manifest=manifest, features=features, scratch=kernels.scratch, selftest=selftest
+    )
+    return text, compile_object(text, target, 1)

@@ -1,0 +1,83 @@
+"""The golden self-test of an artifact: seeded inputs, and what the reference interpreter makes of them.
+
+The interpreter shares no code with the compiler's kernels, so `app self-test` on another machine checks the compiler,
+the machine and the file at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from planish.ir.core import Graph, Module, Value
+from planish.ir.errors import PlanishError
+from planish.ir.interp import run_graph
+from planish.ir.types import DTYPES, TensorType
+from planish.runtime.manifest import Sample, SelfTest
+from planish.runtime.selftest import make_input
+
+SEED = 20240229
+SAMPLES_PER_OUTPUT = 8
+# Reductions in another order, Winograd and vector math stay well inside; a wrong kernel does not.
+RTOL = 1e-3
+
+
+def golden_test(module: Module) -> SelfTest | None:
+    """The self-test of a model with static shapes; None where shapes are symbolic, or where an input or output has a
+    type that seeded numbers cannot fill, or where the model refuses the seeded inputs."""
+    graph = module.main
+    types = [v.type for v in [*graph.params, *graph.results]]
+    if not all(isinstance(t, TensorType) and t.is_static and DTYPES[t.dtype].bits >= 8 for t in types):
+        return None
+    ranges = [_range(p) for p in graph.params]
+    inputs = {
+        p.name: make_input(SEED, i, p.tensor.dtype, p.tensor.static_shape, ranges[i]) for i, p in enumerate(graph.params)
+    }
+    try:
+        with np.errstate(all="ignore"):
+            outputs = run_graph(module, inputs)
+    except PlanishError:
+        return None
+    return _expected(graph, [outputs[name] for name in graph.result_names], ranges)
+
+
+def _expected(graph: Graph, outputs: list[Any], ranges: list[tuple[float, float]]) -> SelfTest:
+    samples: list[Sample] = []
+    sums: list[tuple[float, float] | None] = []
+    largest = 0.0
+    for number, array in enumerate(outputs):
+        wide = np.asarray(array).astype(np.float64).reshape(-1)
+        finite = bool(np.isfinite(wide).all())
+        sums.append((float(wide.sum()), float(np.abs(wide).sum())) if finite else None)
+        largest = max(largest, float(np.abs(wide[np.isfinite(wide)]).max(initial=0.0)))
+        for index in sorted({int(i) for i in np.linspace(0, wide.size - 1, SAMPLES_PER_OUTPUT)} if wide.size else ()):
+            samples.append(Sample(number, index, float(wide[index])))
+    return SelfTest(SEED, (), tuple(ranges), tuple(sums), tuple(samples), RTOL, max(1e-30, 1e-4 * largest))
+
+
+def _range(parameter: Value) -> tuple[float, float]:
+    """Values that the model can take: for token ids and other indices 0 .. size-1, else 0..1 or -1..1."""
+    kind = DTYPES[parameter.tensor.dtype].kind
+    if kind == "float":
+        return -1.0, 1.0
+    if kind == "bool":
+        return 0.0, 1.0
+    limit = _index_limit(parameter, set())
+    return 0.0, float(1 if limit is None else limit - 1)
+
+
+def _index_limit(value: Value, seen: set[Value]) -> int | None:
+    """The smallest dimension that `value`, or what is only a copy of it, indexes; None when it indexes nothing."""
+    limits: list[int] = []
+    for op in value.users:
+        if op.op_name in ("shape.gather", "shape.gather_elements") and op.operands[1] is value:
+            size = op.inputs[0].tensor.dims[op.attributes["axis"]]
+            limits.extend([size] if isinstance(size, int) else [])
+        elif op.op_name.startswith("shape.") or op.op_name == "arith.cast":
+            for result in op.results:
+                if result not in seen and isinstance(result.type, TensorType):
+                    seen.add(result)
+                    found = _index_limit(result, seen)
+                    limits.extend([] if found is None else [found])
+    return min(limits, default=None)

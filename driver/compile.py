@@ -1,0 +1,285 @@
+"""The way of a model: file -> tensor form -> passes -> objects -> artifact. Everything else calls `compile_file` or `compile`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planish import codegen, frontend, ir, runtime
+from planish import passes as passes_package
+from planish._atomic import written_beside
+from planish._selftest import golden_test
+from planish._version import __version__
+from planish.codegen.cache import Cache, digest
+from planish.codegen.link import Emit, link
+from planish.codegen.llvm.compile import CompiledKernels, compile_kernels, compile_program
+from planish.codegen.llvm.objects import assembly, code_bytes, llvm_version
+from planish.codegen.llvm.target import make_target
+from planish.frontend import read_model
+from planish.ir.core import Module
+from planish.ir.errors import PlanishError
+from planish.ir.expr import Dim
+from planish.ir.packing import pack
+from planish.ir.program import Program, Weight
+from planish.ir.target_info import TargetInfo
+from planish.ir.types import TensorType
+from planish.passes import PassContext, PassManager, PassReport
+from planish.runtime import Model, load
+from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target
+
+if TYPE_CHECKING:
+    import onnx
+
+LINKED: tuple[Emit, ...] = ("exe", "lib", "static", "obj")
+
+
+@dataclass
+class CompileReport:
+    """What a compilation did: the seconds of each step, the passes, and the sizes in bytes of what came out."""
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    passes: list[PassReport] = field(default_factory=list[PassReport])
+    kernels: int = 0
+    cached_kernels: int = 0
+    arena_bytes: int = 0
+    arena_lower_bound: int = 0
+    weights_bytes: int = 0
+    code_bytes: int = 0
+
+    @property
+    def total_seconds(self) -> float:
+        """All steps together."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile: see `planish compile --help`."""
+
+    cpu: str = "native"
+    opt: int = 3
+    threads: int | None = None
+    passes: str | None = None
+    disable: tuple[str, ...] = ()
+    workers: int | None = None
+    cache: bool = True
+
+
+class _Steps:
+    """Times the steps of one compilation into its report."""
+
+    def __init__(self, report: CompileReport) -> None:
+        self.report = report
+        self.last = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        now = time.perf_counter()
+        self.report.seconds[name] = now - self.last
+        self.last = now
+
+
+def compile_file(
+    model: Path | bytes | onnx.ModelProto,
+    out: Path,
+    *,
+    emit: str = "lib",
+    cpu: str = "native",
+    opt: int = 3,
+    threads: int | None = None,
+    passes: str | None = None,
+    disable: Sequence[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    workers: int | None = None,
+    cache: bool = True,
+) -> CompileReport:
+    """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
+
+    `cpu` is `native`, or an LLVM CPU name such as x86-64-v3; `opt` 0..3 picks the pipeline, `passes` replaces it;
+    `shapes` fixes input shapes; `workers` is the number of compiler processes (default: one per core).
+    Raises `PlanishError` with one complete message; then `out` is untouched.
+    """
+    options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache)
+    out = Path(out)
+    if not out.parent.is_dir():
+        raise PlanishError(f"{out}: the folder {out.parent} does not exist: make it, or choose another place")
+    report = CompileReport()
+    steps = _Steps(report)
+    module = read_model(model, shapes=shapes)
+    steps.done("read")
+    selftest = golden_test(module)
+    steps.done("self-test")
+    target = make_target(options.cpu, options.threads or _threads())
+    report.passes = lower(module, target, options)
+    steps.done("passes")
+    program = _program(module)
+    kernels = compile_kernels(module, program, target, opt=max(1, opt), workers=workers or _threads(), cache=cache)
+    steps.done("kernels")
+    manifest = make_manifest(module, program, kernels, target, report, selftest)
+    features = [f[1:] for f in target.features if f.startswith("+")]
+    text, main = compile_program(
+        program, kernels, target, manifest=manifest.to_json().encode(), features=features, selftest=selftest
+    )
+    _fill(report, program, kernels, main)
+    if emit in LINKED:
+        name = str(module.attributes.get("name") or out.stem)
+        link([*kernels.objects, main], weight_chunks(program), report.weights_bytes, emit, out, name=name)
+    else:
+        _write_text([*kernels.texts, text], emit, target, out)
+    steps.done("link")
+    return report
+
+
+def lower(module: Module, target: TargetInfo, options: Options) -> list[PassReport]:
+    """Run the pipeline over `module`, down to a planned and scheduled program."""
+    context = PassContext(target, options.threads or _threads(), options.opt)
+    manager = PassManager.parse(options.passes or f"O{options.opt}", context, options.disable)
+    return manager.run(module)
+
+
+def program_weights(program: Program) -> list[tuple[int, Weight]]:
+    """The program's weights by offset, each offset once."""
+    by_offset: dict[int, Weight] = {}
+    for op in program.walk():
+        if isinstance(op, Weight):
+            by_offset.setdefault(op.offset, op)
+    return sorted(by_offset.items())
+
+
+def _program(module: Module) -> Program:
+    found = [f for f in module.functions.values() if isinstance(f, Program)]
+    if len(found) != 1:
+        raise PlanishError(f"the pipeline gives {len(found)} programs, expected one: it must contain lower-program")
+    return found[0]
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def weight_chunks(program: Program) -> Iterator[bytes]:
+    """The packed weights section, in order of offsets, gaps filled with zeros."""
+    at = 0
+    for offset, op in program_weights(program):
+        if offset > at:
+            yield bytes(offset - at)
+            at = offset
+        type = op.results[0].tensor
+        for chunk in pack(op.value.array(), type.layout):
+            at += len(chunk)
+            yield chunk
+    total = int(program.attributes["weights_bytes"])
+    if total > at:
+        yield bytes(total - at)
+
+
+def make_manifest(
+    module: Module,
+    program: Program,
+    kernels: CompiledKernels,
+    target: TargetInfo,
+    report: CompileReport,
+    selftest: SelfTest | None,
+) -> Manifest:
+    """What the artifact says about itself. Nothing in it depends on where or when it was made."""
+    memory = Memory(
+        weights=int(program.attributes["weights_bytes"]),
+        arena=_fixed(program.attributes["arena_bytes"]),
+        lower_bound=_fixed(program.attributes.get("arena_lower_bound", 0)),
+        scratch=_fixed(kernels.scratch),
+        code=sum(code_bytes(o) for o in kernels.objects),
+    )
+    return Manifest(
+        name=str(module.attributes.get("name") or "model"),
+        inputs=_ports(program.attributes["inputs"]),
+        outputs=_ports(program.attributes["outputs"]),
+        symbols=program.symbols,
+        model_sha256=str(module.attributes.get("sha256", "")),
+        passes=tuple(p.name for p in report.passes),
+        target=Target(target.triple, target.cpu, tuple(f[1:] for f in target.features if f.startswith("+"))),
+        memory=memory,
+        versions={"planish": __version__, "llvm": llvm_version()},
+        self_test=selftest,
+    )
+
+
+def _ports(specs: Sequence[tuple[str, TensorType]]) -> tuple[Port, ...]:
+    return tuple(Port(n, t.dtype, tuple(d if isinstance(d, int) else str(d) for d in t.dims)) for n, t in specs)
+
+
+def _fixed(size: Dim) -> int:
+    return size if isinstance(size, int) else size.constant or 0
+
+
+def _fill(report: CompileReport, program: Program, kernels: CompiledKernels, main: bytes) -> None:
+    report.kernels = len(kernels.objects)
+    report.cached_kernels = kernels.cached
+    report.arena_bytes = _fixed(program.attributes["arena_bytes"])
+    report.arena_lower_bound = _fixed(program.attributes.get("arena_lower_bound", 0))
+    report.weights_bytes = int(program.attributes["weights_bytes"])
+    report.code_bytes = sum(code_bytes(o) for o in [*kernels.objects, main])
+
+
+def _write_text(texts: Sequence[str], emit: str, target: TargetInfo, out: Path) -> None:
+    """`--emit llvm` and `asm`: all modules after one another, each under a comment line."""
+    mark = "#" if emit == "asm" else ";"
+    shown = [assembly(t, target) for t in texts] if emit == "asm" else texts
+    with written_beside(out) as place:
+        place.write_text("".join(f"{mark} ---- module {i} ----\n{t}\n" for i, t in enumerate(shown)))
+
+
+def compile(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    *,
+    target: str = "cpu",
+    threads: int | None = None,
+    cpu: str = "native",
+    opt: int = 3,
+    passes: str | None = None,
+    disable: Sequence[str] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    workers: int | None = None,
+) -> Model:
+    """Compile `model` (a path, the bytes of an ONNX file, or a `ModelProto`) and load it.
+
+    The library is kept in the cache, so the second call for the same model and options only loads it. Raises
+    `PlanishError` when the model cannot be compiled.
+    """
+    if target != "cpu":
+        raise PlanishError(f"target: expected cpu, got {target}")
+    source = Path(model) if isinstance(model, str | os.PathLike) else model
+    key = _library_key(source, repr((threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()))))
+    place = Cache("models").folder / f"{key}.so"
+    if not place.exists():
+        compile_file(
+            source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
+            shapes=shapes, workers=workers,
+        )  # fmt: skip
+    return load(place, threads=threads)
+
+
+def _library_key(source: Path | bytes | onnx.ModelProto, options: str) -> str:
+    """Names a compiled model by content: the model's bytes (files by path, size and time of change), the options, the
+    compiler's own sources."""
+    if isinstance(source, Path):
+        try:
+            info = source.stat()
+        except OSError as e:
+            raise PlanishError(f"{source}: cannot be read: {e.strerror}") from e
+        identity = f"{source.resolve()} {info.st_size} {info.st_mtime_ns}".encode()
+    else:
+        identity = source if isinstance(source, bytes) else source.SerializeToString(deterministic=True)
+    return digest(identity, options, __version__, _sources_digest())
+
+
+@lru_cache(maxsize=1)
+def _sources_digest() -> str:
+    """Changes with every change of planish itself: someone who works on a pass never gets yesterday's library."""
+    root = Path(codegen.__file__).parent
+    folders = [root, *(Path(m.__file__).parent for m in (frontend, ir, passes_package, runtime) if m.__file__)]
+    files = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix in (".py", ".c", ".h"))
+    return digest(*(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files))
