@@ -28,7 +28,7 @@ COMMAND_LINE = frozenset({"main", "cli_run", "cli_bench", "cli_info", "npy", "np
 # Baseline code: it must run, and say what is missing, on a CPU that cannot run the model.
 COMPILE_FLAGS = (
     "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
-    "-fno-strict-aliasing", "-fstack-protector-strong", "-g0", "-pthread",
+    "-fno-strict-aliasing", "-fstack-protector-strong", "-g0", "-pthread", "-Werror=implicit-function-declaration",
 )  # fmt: skip
 _KEEP = 8  # cache entries
 

@@ -1,0 +1,32 @@
+/* The command line of an executable artifact. */
+#ifndef PLANISH_CLI_H
+#define PLANISH_CLI_H
+
+#include "selftest.h"
+
+typedef struct planish_options {
+  const char *program;
+  planish_arrays inputs;
+  const char *output;
+  int32_t threads, runs;
+  bool json;
+} planish_options;
+
+/* Both return the exit status. */
+int planish_cli_run(const planish_model *model, const planish_options *options);
+int planish_cli_bench(const planish_model *model, const planish_options *options);
+int planish_cli_info(const planish_model *model, const planish_options *options);
+int planish_cli_selftest(const planish_model *model, const planish_options *options);
+
+/* Print "PROGRAM: TEXT" on standard error; returns 1. */
+int planish_cli_fail(const planish_options *options, const char *text);
+/* Bind the arrays by name to the inputs of a new context. NULL after having said why. */
+planish_context *planish_cli_context(const planish_model *model, const planish_options *options,
+                                     const planish_arrays *arrays);
+/* One seeded array for each input that `given` does not have; false after having said why. */
+bool planish_cli_complete(const planish_model *model, const planish_options *options, planish_arrays *given);
+/* "f32[1,3,N]" */
+void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size);
+double planish_cli_now(void); /* milliseconds */
+
+#endif

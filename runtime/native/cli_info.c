@@ -1,0 +1,54 @@
+/* APP info. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli.h"
+
+void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size) {
+  size_t used = (size_t)snprintf(text, size, "%s[", io->dtype_name);
+  for (int32_t d = 0; d < io->rank && used + 64 < size; d++) {
+    planish_quoted quoted;
+    const char *comma = d ? "," : "";
+    if (io->dims[d] >= 0) {
+      used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, comma, io->dims[d]);
+      continue;
+    }
+    const char *symbol = planish_quote(&quoted, planish_symbol_name(model, (int32_t)-(io->dims[d] + 1)));
+    size_t length = strlen(symbol) - 2; /* without the quotes */
+    used += (size_t)snprintf(text + used, size - used, "%s%.*s", comma, (int)(length < 40 ? length : 40), symbol + 1);
+  }
+  if (used + 2 <= size) memcpy(text + used, "]", 2);
+}
+
+static void list(const planish_model *model, const char *title, int32_t count,
+                 planish_status (*info)(const planish_model *, int32_t, planish_io *)) {
+  for (int32_t i = 0; i < count; i++) {
+    planish_io io;
+    planish_quoted name;
+    char text[512];
+    info(model, i, &io);
+    planish_cli_describe(model, &io, text, sizeof text);
+    printf("%-9s %s %s\n", i ? "" : title, planish_quote(&name, io.name), text);
+  }
+}
+
+int planish_cli_info(const planish_model *model, const planish_options *options) {
+  const planish_module *module = model->module;
+  planish_quoted name;
+  if (options->json) {
+    uint64_t bytes;
+    const char *manifest = planish_model_manifest(model, &bytes);
+    fwrite(manifest, 1, (size_t)bytes, stdout);
+    putchar('\n');
+    return 0;
+  }
+  printf("%-9s %s\n", "model", planish_quote(&name, planish_model_name(model)));
+  list(model, "inputs", planish_input_count(model), planish_input_info);
+  list(model, "outputs", planish_output_count(model), planish_output_info);
+  printf("%-9s %.1f MB\n", "weights", (double)module->weights_bytes / 1e6);
+  printf("%-9s", "cpu");
+  for (uint32_t i = 0; i < module->n_features; i++) printf(" %s", module->features[i]);
+  printf("%s\n", module->n_features ? "" : " any");
+  printf("%-9s %s\n", "self-test", module->selftest ? "yes" : "no");
+  return 0;
+}

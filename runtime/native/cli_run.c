@@ -1,0 +1,155 @@
+/* APP run and APP self-test. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+static planish_tensor as_tensor(planish_array *array) {
+  return (planish_tensor){array->data, {1, 0}, array->rank, array->dtype, array->shape, NULL, 0};
+}
+
+static bool missing_inputs(const planish_model *model, const planish_options *options, const planish_arrays *arrays) {
+  char text[900] = "missing inputs:", shape[200];
+  size_t used = strlen(text), before = used;
+  for (int32_t i = 0; i < planish_input_count(model) && used + 400 < sizeof text; i++) {
+    planish_io io;
+    planish_quoted name;
+    bool given = false;
+    planish_input_info(model, i, &io);
+    for (int32_t k = 0; k < arrays->count; k++) given |= !strcmp(arrays->items[k].name, io.name);
+    if (given) continue;
+    planish_cli_describe(model, &io, shape, sizeof shape);
+    used += (size_t)snprintf(text + used, sizeof text - used, "%s %s (%s)", used > before ? "," : "",
+                             planish_quote(&name, io.name), shape);
+  }
+  if (used == before) return false;
+  snprintf(text + used, sizeof text - used, "; give them with --input NAME=FILE.npy or --inputs FILE.npz");
+  planish_cli_fail(options, text);
+  return true;
+}
+
+static bool bind(planish_context *context, const planish_model *model, const planish_options *options,
+                 const planish_arrays *arrays) {
+  planish_message message;
+  planish_quoted name;
+  for (int32_t i = 0; i < arrays->count; i++) {
+    planish_tensor tensor = as_tensor(&arrays->items[i]);
+    int32_t index = planish_find_input(model, arrays->items[i].name);
+    if (index < 0) {
+      planish_say(&message, PLANISH_INVALID_ARGUMENT, "the model has no input %s; %s info lists its inputs",
+                  planish_quote(&name, arrays->items[i].name), options->program);
+      return planish_cli_fail(options, message.text), false;
+    }
+    if (planish_set_input(context, index, &tensor)) {
+      planish_io io;
+      planish_input_info(model, index, &io);
+      const planish_dtype_info *wanted = planish_dtype_of(io.dtype);
+      bool raw = wanted && !wanted->npy && memcmp(&io.dtype, &tensor.dtype, sizeof io.dtype);
+      planish_say(&message, PLANISH_OK, "%s%s%s", planish_context_error(context),
+                  raw ? "; its raw bits are given under the name NAME:" : "", raw ? wanted->name : "");
+      return planish_cli_fail(options, message.text), false;
+    }
+  }
+  return true;
+}
+
+planish_context *planish_cli_context(const planish_model *model, const planish_options *options,
+                                     const planish_arrays *arrays) {
+  planish_message message;
+  planish_context *context;
+  if (planish_context_create(model, NULL, options->threads, &context, &message)) {
+    planish_cli_fail(options, message.text);
+    return NULL;
+  }
+  if (bind(context, model, options, arrays) && !missing_inputs(model, options, arrays)) return context;
+  planish_context_destroy(context);
+  return NULL;
+}
+
+static void print_summary(const char *name, const planish_tensor *tensor) {
+  int64_t count = planish_element_count(tensor->ndim, tensor->shape);
+  planish_quoted quoted;
+  printf("%s %s[", planish_quote(&quoted, name), planish_dtype_of(tensor->dtype)->name);
+  for (int32_t d = 0; d < tensor->ndim; d++) printf("%s%" PRId64, d ? "," : "", tensor->shape[d]);
+  printf("]");
+  for (int64_t i = 0; i < count && i < 8; i++) printf(" %.6g", planish_element(tensor->dtype, tensor->data, i));
+  printf("%s\n", count > 8 ? " ..." : "");
+}
+
+static int write_outputs(const planish_model *model, planish_context *context, const planish_options *options) {
+  int32_t count = planish_output_count(model);
+  planish_message message;
+  planish_array *arrays = calloc((size_t)count + 1, sizeof *arrays);
+  if (!arrays) return planish_cli_fail(options, "out of memory");
+  for (int32_t i = 0; i < count; i++) {
+    planish_tensor tensor;
+    planish_io io;
+    planish_output_info(model, i, &io);
+    planish_get_output(context, i, &tensor);
+    if (!options->output) print_summary(io.name, &tensor);
+    arrays[i] = (planish_array){.name = (char *)(uintptr_t)io.name, .dtype = tensor.dtype, .rank = tensor.ndim,
+                                .data = tensor.data};
+    for (int32_t d = 0; d < tensor.ndim && d < PLANISH_MAX_RANK; d++) arrays[i].shape[d] = tensor.shape[d];
+    arrays[i].bytes = planish_tensor_bytes(tensor.dtype, tensor.ndim, tensor.shape);
+  }
+  int status = 0;
+  if (options->output && planish_npz_save(options->output, arrays, count, &message))
+    status = planish_cli_fail(options, message.text);
+  free(arrays);
+  return status;
+}
+
+int planish_cli_run(const planish_model *model, const planish_options *options) {
+  planish_context *context = planish_cli_context(model, options, &options->inputs);
+  if (!context) return 1;
+  int status = planish_invoke(context) ? planish_cli_fail(options, planish_context_error(context))
+                                       : write_outputs(model, context, options);
+  planish_context_destroy(context);
+  return status;
+}
+
+bool planish_cli_complete(const planish_model *model, const planish_options *options, planish_arrays *given) {
+  int32_t count = planish_input_count(model);
+  planish_message message;
+  planish_array *all = realloc(given->items, ((size_t)given->count + (size_t)count + 1) * sizeof *all);
+  if (!all) return planish_cli_fail(options, "out of memory"), false;
+  given->items = all;
+  for (int32_t i = 0, before = given->count; i < count; i++) {
+    bool found = false;
+    for (int32_t k = 0; k < before; k++) found |= planish_find_input(model, all[k].name) == i;
+    if (found) continue;
+    all[given->count] = (planish_array){0};
+    planish_status status = planish_seeded_input(model->module, i, &all[given->count++], &message);
+    if (status) return planish_cli_fail(options, message.text), false;
+  }
+  return true;
+}
+
+static int check_outputs(const planish_model *model, planish_context *context, const planish_options *options) {
+  planish_message message;
+  for (int32_t i = 0; i < planish_output_count(model); i++) {
+    planish_tensor tensor;
+    planish_get_output(context, i, &tensor);
+    if (planish_check_output(model->module, i, &tensor, &message)) return planish_cli_fail(options, message.text);
+  }
+  printf("self-test passed: %" PRIu64 " values and the sums of %d outputs are as expected\n",
+         model->module->selftest->n_samples, planish_output_count(model));
+  return 0;
+}
+
+int planish_cli_selftest(const planish_model *model, const planish_options *options) {
+  planish_arrays arrays = {NULL, 0};
+  planish_context *context = NULL;
+  if (!model->module->selftest) return planish_cli_fail(options, "this artifact was compiled without a self-test");
+  int status = !planish_cli_complete(model, options, &arrays) ||
+               !(context = planish_cli_context(model, options, &arrays));
+  if (!status) {
+    status = planish_invoke(context) ? planish_cli_fail(options, planish_context_error(context))
+                                     : check_outputs(model, context, options);
+  }
+  planish_context_destroy(context);
+  planish_arrays_free(&arrays);
+  return status;
+}
