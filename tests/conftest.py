@@ -24,6 +24,8 @@ from pathlib import Path
 import pytest
 from _filecheck import check, misspelt
 
+pytest_plugins = ["pytester"]
+
 TESTS = Path(__file__).parent
 _RUN = re.compile(r"//\s*(?P<kind>RUN|RUN-FAIL):\s*(?P<command>.*?)\s*(\|\s*filecheck(?P<options>.*))?$")
 
