@@ -79,6 +79,7 @@ class Field(NamedTuple):
     kind: str
     many: bool
     optional: bool
+    annotation: str = ""
 
 
 REGISTRY: dict[str, type[Op]] = {}  # text name -> class; filled by subclassing
@@ -97,6 +98,9 @@ class Op(metaclass=_OpMeta):
     names: ClassVar[dict[str, str]] = {}  # foreign names: {"onnx": "Relu"}
     side_effects: ClassVar[bool] = False  # True: never removed for lack of uses
     terminator: ClassVar[bool] = False
+    isolated: ClassVar[bool] = False  # True: its regions see no value from outside
+    family: ClassVar[str] = ""  # the attribute that completes the text name: `scalar.add` has fn="add"
+    position: str = ""  # `file:line` of an operation that was read from text
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -109,7 +113,7 @@ class Op(metaclass=_OpMeta):
                 continue
             kind = "operand" if text in _OPERAND else "region" if text in _REGION else "attribute"
             many = text.startswith("tuple[") and kind != "attribute"
-            own.append(Field(field, kind, many, text.endswith("None") or (field in cls.__dict__)))
+            own.append(Field(field, kind, many, text.endswith("None") or (field in cls.__dict__), text))
         cls.fields = tuple(f for f in cls.fields if f.name not in {o.name for o in own}) + tuple(own)
         if name:
             cls.op_name = name
@@ -161,8 +165,8 @@ class Op(metaclass=_OpMeta):
 
     @property
     def text_name(self) -> str:
-        """The name in the text form (a family of operations such as `scalar.add` overrides it)."""
-        return self.op_name
+        """The name in the text form."""
+        return f"{self.op_name}.{getattr(self, self.family)}" if self.family else self.op_name
 
     @property
     def result(self) -> Value:
@@ -282,6 +286,7 @@ class Op(metaclass=_OpMeta):
                 value = tuple(r.clone(mapping) for r in value) if f.many else value.clone(mapping)
             fields[f.name] = value
         copy = type(self)(types=[r.type for r in self.results], loc=self.loc, **fields)
+        copy.position = self.position
         for old, new in zip(self.results, copy.results, strict=True):
             new.name = old.name
             mapping[old] = new

@@ -2,7 +2,7 @@
 
 An `Expr` is a polynomial with integer coefficients over *atoms*: symbols, floor divisions, remainders, minima and
 maxima. It is kept in one canonical form, so `==` decides equality of polynomials. Division rounds toward minus
-infinity and the remainder has the divisor's sign, as in Python. Nothing of ours is imported here.
+infinity and the remainder has the divisor's sign, as in Python.
 
 A *dimension* (`Dim`) is an `int` where the value is known and an `Expr` where it is not.
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, Union
+
+from .quote import symbol_text
 
 Dim: TypeAlias = Union[int, "Expr"]
 Range: TypeAlias = tuple[int | None, int | None]  # inclusive bounds, None is unbounded
@@ -24,7 +26,7 @@ class Sym:
     name: str
 
     def __str__(self) -> str:
-        return self.name
+        return symbol_text(self.name)
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Expr:
         return low, high
 
     def simplify(self, ranges: Mapping[str, Range]) -> Expr:
-        """Use known ranges to drop divisions and remainders that do nothing: `d // 8 -> 0`, `d % 8 -> d` for d in 0..7."""
+        """Use ranges to drop divisions and remainders that do nothing: for d in 0..7 `d // 8 -> 0`, `d % 8 -> d`."""
         total = const(0)
         for monomial, c in self.terms:
             product = const(c)
@@ -414,9 +416,9 @@ def _simplify_atom(atom: Atom, ranges: Mapping[str, Range]) -> Expr:
     a, b = (arg.simplify(ranges) for arg in atom.args)
     n = b.constant
     (alo, ahi), (blo, bhi) = a.bounds(ranges), b.bounds(ranges)
-    if atom.fn in ("floordiv", "mod") and n is not None and n > 0 and alo is not None and ahi is not None:
-        if alo // n == ahi // n:
-            return const(alo // n) if atom.fn == "floordiv" else a - (alo // n) * n
+    divides = atom.fn in ("floordiv", "mod") and n is not None and n > 0
+    if divides and n is not None and alo is not None and ahi is not None and alo // n == ahi // n:
+        return const(alo // n) if atom.fn == "floordiv" else a - (alo // n) * n
     if atom.fn in ("min", "max"):
         a_smaller = ahi is not None and blo is not None and ahi <= blo
         b_smaller = bhi is not None and alo is not None and bhi <= alo

@@ -186,13 +186,10 @@ class Const(Op, name="k.const"):
 class Scalar(Op, name="scalar"):
     """One function of the scalar language; its text name is `scalar.<fn>`."""
 
+    family: ClassVar[str] = "fn"
     args: tuple[Value, ...]
     fn: str
     dtype: str = ""  # for cast
-
-    @property
-    def text_name(self) -> str:
-        return f"scalar.{self.fn}"
 
     def infer(self) -> Sequence[Type]:
         expect(self.fn in FUNCTIONS, f"expected a scalar function, got {self.fn}")
@@ -217,6 +214,7 @@ class KernelOp(Op, name="kernel"):
     buffers. Fusion joins these; lowering outlines them into `Kernel` functions.
     """
 
+    isolated: ClassVar[bool] = True
     args: tuple[Value, ...]
     region: Region
     label: str = ""
