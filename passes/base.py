@@ -217,7 +217,7 @@ def _setting(cls: type[Pass], text: str) -> tuple[str, Any]:
     try:
         return name, type(default)(value)
     except ValueError:
-        kind = {int: "a whole number", float: "a number"}.get(type(default), type(default).__name__)
+        kind = "a whole number" if isinstance(default, int) else "a number"
         raise PlanishError(f"passes: {cls.pass_name}:{key}: expected {kind}, got {value!r}") from None
 
 
