@@ -5,7 +5,18 @@ Importing this package registers every pass: a new pass is a new module here and
 
 from __future__ import annotations
 
-from . import cse, dce, form_kernels, fuse_kernels
+from . import cse, dce, form_kernels, fuse_kernels, lower_program
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
 
-__all__ = ["PASSES", "Pass", "PassContext", "PassManager", "PassReport", "cse", "dce", "form_kernels", "fuse_kernels"]
+__all__ = [
+    "PASSES",
+    "Pass",
+    "PassContext",
+    "PassManager",
+    "PassReport",
+    "cse",
+    "dce",
+    "form_kernels",
+    "fuse_kernels",
+    "lower_program",
+]
