@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 PAGE = 4096
 PLACEHOLDER = b".lrodata"
 
@@ -164,7 +166,7 @@ def write_sparse(file: BinaryIO, chunk: bytes) -> None:
     view = memoryview(chunk).cast("B")
     for start in range(0, len(view), _COPY):
         part = view[start : start + _COPY]
-        if len(part) >= PAGE and not part[0] and part[1:] == part[:-1]:
+        if len(part) >= PAGE and not np.frombuffer(part, np.uint8).any():
             file.seek(len(part), os.SEEK_CUR)
         else:
             file.write(part)

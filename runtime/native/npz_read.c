@@ -157,10 +157,10 @@ static planish_status read_members(const planish_source *file, const directory *
     at += length;
     if (!length) {
       status = damaged(file, "an entry of its directory is wrong", message);
-    } else if (m.size > file->length - total) { /* members that overlap would multiply the file in memory */
+    } else if (m.method == 0 && m.size > file->length - total) { /* members that overlap would multiply the file in memory */
       status = damaged(file, "its members are longer than the file", message);
     } else {
-      total += m.size;
+      if (m.method == 0) total += m.size;
       status = read_member(file, &m, &arrays->items[arrays->count++], message);
     }
   }
