@@ -66,9 +66,10 @@ def sections_of(path: Path) -> list[Section]:
         table = file.read(_SECTION.size * count)
         if len(table) < _SECTION.size * count or names_at >= count:
             return []
-        headers = list(_SECTION.iter_unpack(table))
-        file.seek(headers[names_at][4])
-        names = file.read(headers[names_at][5])
+        headers: list[tuple[int, ...]] = list(_SECTION.iter_unpack(table))
+        _, _, _, _, start, length, *_ = headers[names_at]
+        file.seek(start)
+        names = file.read(length)
     found: list[Section] = []
     for name, kind, flags, _, _, size, *_ in headers:
         if flags & _ALLOCATED and size:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -58,7 +59,9 @@ def test_the_gradients_are_those_of_the_loss(train: ModuleType) -> None:
     def loss() -> float:
         return float(-np.log(model.probability(x)[np.arange(8), label]).mean())
 
-    for parameter, gradient in zip(model.parameters(), model.gradients(x, label), strict=True):
+    parameters: list[NDArray[np.float64]] = model.parameters()
+    gradients: list[NDArray[np.float64]] = model.gradients(x, label)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         direction, step = rng.standard_normal(parameter.shape), 1e-6
         parameter += step * direction
         above = loss()

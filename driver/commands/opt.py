@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from planish.commands.base import Command, add_shape, positive, print_table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from planish.ir.core import Module
+    from planish.ir.target_info import TargetInfo
     from planish.passes import Pass, PassReport
 
 DESCRIPTION = """\
@@ -45,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         print("planish opt: error: expected MODEL or FILE.ir, or --list-passes", file=sys.stderr)
         return 2
-    from planish.codegen.llvm.target import make_target
     from planish.ir.text import print_module
     from planish.ir.verifier import verify
     from planish.passes import PassContext, PassManager
@@ -54,16 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
         if report.changed:
             print(f"// after {report.name}\n{print_module(module)}")
 
-    context = PassContext(make_target(arguments.cpu, arguments.threads), arguments.threads)
+    context = PassContext(_target(arguments), arguments.threads)
     manager = PassManager.parse(arguments.passes, context, arguments.disable)
     module = read(arguments.file, dict(arguments.shapes))
     verify(module)
     manager.run(module, on_pass=after if arguments.print_after_all else None)
     if arguments.output:
-        from planish._atomic import written_beside
-
-        with written_beside(arguments.output) as temporary:
-            temporary.write_text(print_module(module), encoding="utf-8")
+        write(module, arguments.output)
     elif not arguments.print_after_all:
         sys.stdout.write(print_module(module))
     return 0
@@ -75,9 +74,44 @@ def read(file: Path, shapes: dict[str, tuple[int, ...]]) -> Module:
         from planish.frontend import read_model
 
         return read_model(file, shapes=shapes)
+    from planish.arrays import read_inputs
+    from planish.ir.errors import PlanishError
     from planish.ir.text import parse_module
 
-    return parse_module(file.read_text(encoding="utf-8"), str(file))
+    beside = _resources(file)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PlanishError(f"{file}: expected IR as UTF-8 text: {error}") from error
+    return parse_module(text, str(file), read_inputs([], beside) if beside.exists() else None)
+
+
+def write(module: Module, file: Path) -> None:
+    """Write a module as IR text; large constants that are in memory go into `FILE.ir.npz` beside it."""
+    from planish._atomic import written_beside
+    from planish.arrays import write_outputs
+    from planish.ir.text import print_module
+
+    resources: dict[str, np.ndarray] = {}
+    text = print_module(module, resources)
+    if resources:
+        write_outputs(_resources(file), resources, {})
+    with written_beside(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _resources(file: Path) -> Path:
+    """Where the constants are that the text of `file` calls `resource("c0")`."""
+    return file.with_name(file.name + ".npz")
+
+
+def _target(arguments: argparse.Namespace) -> TargetInfo | None:
+    """The CPU that passes schedule for; none is made if there are no passes, since that needs LLVM."""
+    if not arguments.passes:
+        return None
+    from planish.codegen.llvm.target import make_target
+
+    return make_target(arguments.cpu, arguments.threads)
 
 
 def list_passes() -> None:

@@ -34,8 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, read the inputs, run, write or show the outputs."""
     from planish.files import Kind, kind_of
+    from planish.ir.errors import PlanishError
 
     kind = kind_of(arguments.file)
+    if arguments.shapes and kind is not Kind.MODEL:
+        raise PlanishError(
+            f"{arguments.file}: --shape needs a model: the shapes of an artifact were fixed by its compilation"
+        )
     if kind is Kind.EXECUTABLE:
         return _run_executable(arguments)
     from planish.arrays import read_inputs, write_outputs
@@ -76,6 +81,10 @@ def open_model(file: Path, threads: int | None, shapes: Mapping[str, tuple[int, 
 
 def _run_executable(arguments: argparse.Namespace) -> int:
     """An executable runs itself; it takes the same options."""
+    from planish.ir.errors import PlanishError
+
+    if arguments.json:
+        raise PlanishError(f"{arguments.file}: an executable has no --json: write the outputs with -o OUT.npz")
     words = [str(arguments.file.resolve()), "run"]
     for name, file in arguments.input:
         words += ["--input", f"{name}={file}"]
