@@ -67,14 +67,17 @@ links:
 clean:
 	rm -rf $(VENV) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build
 
-# The environment is complete only once the stamp is there: an interrupted set-up starts again.
-$(READY): requirements.lock pyproject.toml
+# Each step is done only once its stamp is there: an interrupted set-up starts again.
+$(READY): $(VENV)/.locked pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.locked: requirements.lock
 	@python=$$(PYTHON="$(PYTHON)" sh .ci/find-python); \
 	echo "make: setting up $(VENV) with $$python (once)"; \
 	rm -rf $(VENV); \
 	"$$python" -m venv $(VENV) || { echo "make: $$python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	touch $@
 
 compiler:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planish.arrays import save_npz
+from planish.arrays import read_inputs, save_npz
 from planish.contestants import CONTESTANTS, Contestant, Planish
 
 Array = NDArray[Any]
@@ -63,8 +63,7 @@ class Worker:
     def first(self, inputs: str) -> dict[str, Any]:
         """Bind the inputs and run once."""
         assert self.contestant is not None
-        with np.load(inputs) as file:
-            arrays: dict[str, Array] = {name: file[name] for name in file.files}
+        arrays = read_inputs([], Path(inputs))
         start = time.perf_counter()
         self.execute = self.contestant.first(arrays)
         return {"first_ms": (time.perf_counter() - start) * 1e3}

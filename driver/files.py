@@ -67,7 +67,7 @@ def sections_of(path: Path) -> list[Section]:
         if len(table) < _SECTION.size * count or names_at >= count:
             return []
         headers: list[tuple[int, ...]] = list(_SECTION.iter_unpack(table))
-        _, _, _, _, start, length, *_ = headers[names_at]
+        _, _, _, _, start, length, *_ = headers[int(names_at)]
         file.seek(start)
         names = file.read(length)
     found: list[Section] = []

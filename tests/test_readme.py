@@ -54,7 +54,9 @@ def test_the_runtime_example_needs_only_the_library(library: Path) -> None:
 
 def test_the_c_example_classifies(library: Path) -> None:
     folder = library.parent
-    (folder / "classify.c").write_text(blocks("c")[0], encoding="utf-8")
+    (code,) = blocks("c")
+    assert (ROOT / "examples" / "c" / "classify.c").read_text(encoding="utf-8").endswith(code)
+    (folder / "classify.c").write_text(code, encoding="utf-8")
     (command,) = re.findall(r"^    cc (.*) && ", README, re.MULTILINE)
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["cc", *flags, *command.split()], cwd=folder, check=True)
