@@ -5,7 +5,7 @@ Importing this package registers every pass: a new pass is a new module here and
 
 from __future__ import annotations
 
-from . import cse, dce, form_kernels, fuse_kernels, lower_program
+from . import cse, dce, form_kernels, fuse_kernels, lower_program, plan_memory
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "form_kernels",
     "fuse_kernels",
     "lower_program",
+    "plan_memory",
 ]

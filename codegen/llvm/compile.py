@@ -52,7 +52,7 @@ def compile_kernels(
             continue
         kernel = module.functions[call.kernel]
         assert isinstance(kernel, Kernel)
-        code, symbol = _emit(kernel, call, program, target)
+        code, symbol = _emit(kernel, call, program, target, _noalias(program, call.kernel))
         done.stages[call.kernel] = [StageRef(s.symbol, as_expr(s.count), s.grain) for s in code.stages]
         for stage in code.stages:
             done.scratch = maximum(done.scratch, stage.scratch_bytes)
@@ -64,9 +64,9 @@ def compile_kernels(
     return done
 
 
-def _emit(kernel: Kernel, call: Call, program: Program, target: TargetInfo) -> tuple[KernelCode, str]:
-    # The arena and the weights never overlap a caller's buffer; two callers' buffers may.
-    noalias = [_is_ours(arg.op) for arg in call.args]
+def _emit(
+    kernel: Kernel, call: Call, program: Program, target: TargetInfo, noalias: list[bool]
+) -> tuple[KernelCode, str]:
     text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
     symbol = "pk_" + digest(text, repr((noalias, program.symbols)))[:20]
     if len(call.args) != len(kernel.params):
@@ -74,10 +74,28 @@ def _emit(kernel: Kernel, call: Call, program: Program, target: TargetInfo) -> t
     return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=program.symbols), symbol
 
 
-def _is_ours(op: object) -> bool:
+def _noalias(program: Program, kernel: str) -> list[bool]:
+    """For each parameter, whether it overlaps no other one in any call of `kernel`. The arena and the weights never
+    overlap a caller's buffer; two callers' buffers may, and so do an input and an output of a call in place."""
+    calls = [op for op in program.walk() if isinstance(op, Call) and op.kernel == kernel]
+    return [all(flags) for flags in zip(*(_private(call) for call in calls), strict=True)]
+
+
+def _private(call: Call) -> list[bool]:
+    roots = [_root(arg.op) for arg in call.args]
+    places = [op.offset if isinstance(op, Alloc) else None for op in roots]
+    # Views of one buffer that meet in one call are disjoint boxes of it, or are only read.
+    shared = [
+        any(p is not None and p == q and a is not b for b, q in zip(roots, places, strict=True))
+        for a, p in zip(roots, places, strict=True)
+    ]
+    return [isinstance(op, Alloc | Weight) and not s for op, s in zip(roots, shared, strict=True)]
+
+
+def _root(op: object) -> object:
     while isinstance(op, View):
         op = op.source.op
-    return isinstance(op, Alloc | Weight)
+    return op
 
 
 def compile_texts(
