@@ -1,13 +1,28 @@
-"""Values of shape symbols, found by holding the types of operands against arrays."""
+"""Values of shape symbols for references: what an interpreter states, or what the shapes of operands say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from ..core import Value
 from ..errors import PlanishError
 from ..expr import Dim, Expr
 from ..scalar import Array
+
+_KNOWN: ContextVar[Mapping[str, int] | None] = ContextVar("symbols", default=None)
+
+
+@contextmanager
+def known_symbols(env: Mapping[str, int]) -> Iterator[None]:
+    """Inside the block, references find the values of shape symbols in `env`: operations whose attributes hold
+    symbols that none of their operands has (an `iota` of symbolic length) need it."""
+    token = _KNOWN.set(env)
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
 
 
 def bind(values: Sequence[Value | None], arrays: Sequence[Array | None]) -> dict[str, int]:
@@ -31,7 +46,7 @@ def static(
     """`dims` as ints, with symbols found in the operands `values` that have the contents `arrays`."""
     if all(isinstance(d, int) for d in dims):
         return tuple(d for d in dims if isinstance(d, int))
-    env = bind(values, arrays)
+    env = {**bind(values, arrays), **(_KNOWN.get() or {})}
     missing = sorted({s for d in dims if isinstance(d, Expr) for s in d.symbols()} - env.keys())
     if missing:
         raise PlanishError(f"expected dimensions of known size, got {', '.join(missing)}: fix them with a shape")
