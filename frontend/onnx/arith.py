@@ -1,0 +1,186 @@
+"""Elementwise operators that are not one operation each: variadic ones, old broadcasting, attributes that choose."""
+
+from __future__ import annotations
+
+from ...ir.constants import ConstantData
+from ...ir.core import Op, Value
+from ...ir.expr import Dim
+from ...ir.ops.activation import Clip, Gelu, Silu
+from ...ir.ops.arith import (
+    Add,
+    And,
+    Cast,
+    Div,
+    Equal,
+    FloorMod,
+    Greater,
+    Less,
+    Maximum,
+    Minimum,
+    Mul,
+    Not,
+    Or,
+    Pow,
+    Rem,
+    Shl,
+    Shr,
+    Sigmoid,
+    Sub,
+    Where,
+    Xor,
+)
+from ...ir.ops.shape import Reshape
+from ...ir.types import DTYPES, is_float
+from .node import Node, Results, converter
+from .scope import Known, Unsupported
+
+_BINARY: dict[str, type[Op]] = {
+    "Add": Add, "Sub": Sub, "Mul": Mul, "Div": Div, "Pow": Pow, "And": And, "Or": Or, "Xor": Xor, "Equal": Equal,
+    "Less": Less, "Greater": Greater, "BitwiseAnd": And, "BitwiseOr": Or, "BitwiseXor": Xor,
+}  # fmt: skip
+
+
+@converter(*_BINARY)
+def binary(node: Node) -> Value:
+    """Two operands that broadcast."""
+    x, y = node.value(0), node.value(1)
+    if node.opset < 7:
+        y = _old_broadcast(node, x, y)
+    return node.make(_BINARY[node.op_type], x, y)
+
+
+def _old_broadcast(node: Node, x: Value, y: Value) -> Value:
+    """Before opset 7, `broadcast=1` lines y up with the dimensions of x from `axis` on (default: the last ones)."""
+    if not node.integer("broadcast", 0) or not node.has_attribute("axis"):
+        return y
+    rank, own = len(x.tensor.dims), len(y.tensor.dims)
+    axis = node.axis(node.integer("axis"), rank)
+    if axis + own > rank:
+        raise node.error(f"axis: expected at most {rank - own}, got {axis}")
+    shape: tuple[Dim, ...] = (*y.tensor.dims, *([1] * (rank - axis - own)))
+    return node.make(Reshape, y, shape)
+
+
+@converter("Sum", "Max", "Min", "Mean")
+def variadic(node: Node) -> Value:
+    """Any number of operands, folded from the left."""
+    values = node.values()
+    if not values:
+        raise node.error("expected at least one input")
+    kind: type[Op] = {"Sum": Add, "Mean": Add, "Max": Maximum, "Min": Minimum}[node.op_type]
+    total = values[0]
+    for value in values[1:]:
+        total = node.make(kind, total, value)
+    if node.op_type == "Mean" and len(values) > 1:
+        total = node.make(Div, total, node.splat(len(values), total.tensor.dtype))
+    return total
+
+
+@converter("Mod")
+def modulo(node: Node) -> Value:
+    """Mod: the divisor's sign (fmod=0) or the dividend's (fmod=1)."""
+    return node.make(Rem if node.integer("fmod", 0) else FloorMod, node.value(0), node.value(1))
+
+
+@converter("BitShift")
+def bit_shift(node: Node) -> Value:
+    """BitShift LEFT or RIGHT."""
+    kinds: dict[str, type[Op]] = {"LEFT": Shl, "RIGHT": Shr}
+    direction = node.string("direction")
+    if direction not in kinds:
+        raise node.error(f"direction: expected LEFT or RIGHT, got {direction!r}")
+    return node.make(kinds[direction], node.value(0), node.value(1))
+
+
+@converter("BitwiseNot")
+def bitwise_not(node: Node) -> Value:
+    """BitwiseNot."""
+    return node.make(Not, node.value(0))
+
+
+@converter("Cast", "CastLike")
+def cast(node: Node) -> Value:
+    """Cast to an element type, or to that of another tensor."""
+    x = node.value(0)
+    if node.op_type == "CastLike":
+        dtype = node.type(1).dtype
+    elif node.opset < 6:
+        names = {"FLOAT": "f32", "DOUBLE": "f64", "FLOAT16": "f16", "BOOL": "bool", "STRING": "string"}
+        text = node.string("to")
+        dtype = names.get(text, text.lower().replace("uint", "u").replace("int", "i"))
+    else:
+        dtype = node.dtype(node.integer("to"))
+    if "string" in (dtype, x.tensor.dtype):
+        raise Unsupported("a conversion to or from strings")
+    if dtype not in DTYPES:
+        raise node.error(f"to: unknown element type {dtype!r}")
+    return x if x.tensor.dtype == dtype else node.make(Cast, x, dtype)
+
+
+@converter("Clip")
+def clip(node: Node) -> Value:
+    """Clip: bounds are attributes (before opset 11) or inputs; absent ones do not bound."""
+    x = node.value(0)
+    if node.opset >= 11:
+        return node.make(Clip, x, node.optional(1), node.optional(2))
+    dtype = x.tensor.dtype
+    bounds = [node.splat(node.real(n), dtype) if node.has_attribute(n) else None for n in ("min", "max")]
+    return node.make(Clip, x, *bounds)
+
+
+@converter("Identity", "Dropout", "StopGradient")
+def identity(node: Node) -> Results:
+    """The input itself; for Dropout with a mask of trues, as nothing is dropped outside of training."""
+    if node.op_type != "Dropout":
+        return _same(node)
+    if node.opset >= 12 and node.has(2):
+        mode = node.scope.array(node.proto.input[2])
+        if mode is None or bool(mode.reshape(-1)[0]):
+            raise Unsupported("training mode", "export the model for inference")
+    results: list[Value | Known | ConstantData | None] = [_same(node), None]
+    if node.wants(1):
+        x = node.type(0)
+        if not x.is_static:
+            raise Unsupported("the output mask is used and the input's shape is not fixed")
+        results[1] = ConstantData.splat(True, "bool" if node.opset >= 10 else x.dtype, x.static_shape)
+    return results
+
+
+def _same(node: Node) -> Value | ConstantData:
+    data = node.constant(0)
+    return node.value(0) if data is None else data
+
+
+@converter("Swish")
+def swish(node: Node) -> Value:
+    """Swish: `x * sigmoid(alpha * x)`."""
+    x, alpha = node.value(0), node.real("alpha", 1.0)
+    if alpha == 1:
+        return node.make(Silu, x)
+    return node.make(Mul, x, node.make(Sigmoid, node.make(Mul, x, node.splat(alpha, x.tensor.dtype))))
+
+
+@converter("Shrink")
+def shrink(node: Node) -> Value:
+    """Shrink: `x + bias` below -lambd, `x - bias` above lambd, else 0."""
+    x = node.value(0)
+    dtype = x.tensor.dtype
+    if not is_float(dtype):
+        raise Unsupported(f"Shrink of {dtype}")
+    lambd, bias = node.real("lambd", 0.5), node.real("bias", 0.0)
+    low = node.make(Less, x, node.splat(-lambd, dtype))
+    high = node.make(Greater, x, node.splat(lambd, dtype))
+    above = node.make(Where, high, node.make(Sub, x, node.splat(bias, dtype)), node.splat(0, dtype))
+    return node.make(Where, low, node.make(Add, x, node.splat(bias, dtype)), above)
+
+
+@converter("BiasGelu", "FastGelu", "QuickGelu", domain="com.microsoft")
+def microsoft_gelu(node: Node) -> Value:
+    """ONNX Runtime's fused activations, which its optimizer writes into models."""
+    x = node.value(0)
+    if node.op_type == "QuickGelu":
+        scaled = node.make(Mul, x, node.splat(node.real("alpha", 1.702), x.tensor.dtype))
+        return node.make(Mul, x, node.make(Sigmoid, scaled))
+    if node.has(1):
+        x = node.make(Add, x, node.value(1))
+    return node.make(Gelu, x, "none" if node.op_type == "BiasGelu" else "tanh")

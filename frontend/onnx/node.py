@@ -1,0 +1,279 @@
+"""One ONNX node as its converter sees it, and the table of converters.
+
+A converter is a function of one `Node` that returns the results of the node: a `Value`, a `Known`, `ConstantData`, or a
+sequence of these, one for each output that it can give (None for one that it cannot). It raises `Unsupported` for
+what planish cannot do, and `ModelError` (through `Node.error`) for what no one could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, TensorProto
+
+from ...ir.constants import ConstantData
+from ...ir.core import Op, Value
+from ...ir.errors import ModelError, VerifyError
+from ...ir.expr import Dim
+from ...ir.types import TensorType
+from .scope import Known, Scope, Unsupported
+from .tensors import TensorReader, UnsupportedType, dtype_name
+from .text import quote
+
+Result: TypeAlias = Value | Known | ConstantData
+Results: TypeAlias = Result | Sequence[Result | None]
+Converter: TypeAlias = "Callable[[Node], Results]"
+
+T = TypeVar("T")
+CONVERTERS: dict[tuple[str, str], Converter] = {}  # (domain, operator) -> converter; filled by `converter`
+
+
+def converter(*names: str, domain: str = "") -> Callable[[Converter], Converter]:
+    """Register a function as the converter of the operators `names`."""
+
+    def register(function: Converter) -> Converter:
+        for name in names:
+            assert (domain, name) not in CONVERTERS, f"two converters for {name}"
+            CONVERTERS[domain, name] = function
+        return function
+
+    return register
+
+
+def node_label(proto: NodeProto) -> str:
+    """What messages call a node: its name, or its first output when it has none."""
+    if proto.name:
+        return quote(proto.name)
+    first = next((o for o in proto.output if o), "")
+    return f"(nameless, makes {quote(first)})"
+
+
+class Node:
+    """A node with its inputs resolved in a scope. Input numbers count from 0; an input may be absent."""
+
+    def __init__(self, proto: NodeProto, opset: int, scope: Scope, tensors: TensorReader, used: frozenset[str]) -> None:
+        self.proto = proto
+        self.opset = opset
+        self.scope = scope
+        self.tensors = tensors
+        self.used = used
+        self.op_type = proto.op_type
+        self.loc = proto.name or f"{proto.op_type}:{next((o for o in proto.output if o), '')}"
+        self._attributes = {a.name: a for a in proto.attribute}
+
+    def error(self, message: str) -> ModelError:
+        """A `ModelError` that names file and node."""
+        return ModelError(f"{self.tensors.model.label}: node {node_label(self.proto)} ({self.op_type}): {message}")
+
+    # -- inputs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """Number of inputs, trailing absent ones not counted."""
+        names = list(self.proto.input)
+        while names and not names[-1]:
+            names.pop()
+        return len(names)
+
+    def has(self, index: int) -> bool:
+        """True when input `index` is present."""
+        return index < len(self.proto.input) and self.proto.input[index] != ""
+
+    def _name(self, index: int) -> str:
+        if not self.has(index):
+            raise self.error(f"input {index} is missing")
+        return self.proto.input[index]
+
+    def value(self, index: int) -> Value:
+        """Input `index` as a value. Raises `ModelError` when it is absent."""
+        return self.scope.value(self._name(index))
+
+    def optional(self, index: int) -> Value | None:
+        """Input `index` as a value, None when absent."""
+        return self.value(index) if self.has(index) else None
+
+    def values(self) -> list[Value]:
+        """All inputs (none may be absent)."""
+        return [self.value(i) for i in range(self.count)]
+
+    def type(self, index: int) -> TensorType:
+        """Type of input `index`; makes no value."""
+        item = self.scope.items[self._name(index)]
+        assert item is not None
+        return item.type
+
+    def shape(self, index: int) -> tuple[Dim, ...]:
+        """Shape of input `index`. Raises `Unsupported` when its rank is unknown."""
+        shape = self.type(index).shape
+        if shape is None:
+            reason = f"the rank of input {quote(self._name(index), 40)} is unknown"
+            raise Unsupported(reason, "give the shapes of the inputs")
+        return shape
+
+    def rank(self, index: int) -> int:
+        """Rank of input `index`. Raises `Unsupported` when it is unknown."""
+        return len(self.shape(index))
+
+    def known(self, index: int) -> Known | None:
+        """Elements of a small integer input, where known (perhaps symbolic)."""
+        return self.scope.known(self._name(index))
+
+    def array(self, index: int, what: str = "") -> np.ndarray:
+        """Elements of a constant input. Raises `Unsupported` when they are not known while compiling."""
+        array = self.scope.array(self._name(index))
+        if array is None:
+            raise self.unknown(index, what)
+        return array
+
+    def constant(self, index: int) -> ConstantData | None:
+        """The constant behind input `index`, when it is an initializer or a Constant node."""
+        item = self.scope.items[self._name(index)]
+        assert item is not None
+        return item.data
+
+    def unknown(self, index: int, what: str = "") -> Unsupported:
+        """What to raise when the elements of input `index` must be known and are not."""
+        what = what or f"input {index}"
+        return Unsupported(
+            f"{what} ({quote(self._name(index), 40)}) is computed from data", "make it a constant, or fix input shapes"
+        )
+
+    def dims(self, index: int, what: str = "") -> list[Dim]:
+        """Elements of a 1-D (or scalar) integer input, ints or expressions. Raises `Unsupported` when unknown."""
+        known = self.known(index)
+        if known is None:
+            raise self.unknown(index, what)
+        return list(known.dims.reshape(-1))
+
+    def ints_input(self, index: int, what: str = "") -> list[int]:
+        """Elements of a 1-D integer input that must be plain numbers."""
+        array = self.array(index, what)
+        return [int(v) for v in array.reshape(-1)]
+
+    # -- attributes -----------------------------------------------------------------------------------------------
+
+    def _attribute(self, name: str, kind: int) -> AttributeProto | None:
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return None
+        if attribute.ref_attr_name:
+            raise self.error(f"attribute {name} refers to a function's attribute, outside of a function")
+        # Files of ONNX 1.0 left `type` out; then the field that is there decides.
+        if attribute.type not in (kind, AttributeProto.UNDEFINED):
+            kinds = {v: k for k, v in AttributeProto.AttributeType.items()}
+            got = kinds.get(attribute.type, attribute.type)
+            raise self.error(f"attribute {name}: expected {kinds[kind]}, got {got}")
+        return attribute
+
+    def has_attribute(self, name: str) -> bool:
+        """True when the attribute is given."""
+        return name in self._attributes
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """An integer attribute; without `default` it must be given."""
+        attribute = self._attribute(name, AttributeProto.INT)
+        if attribute is not None:
+            return attribute.i
+        return self._default(name, default)
+
+    def real(self, name: str, default: float | None = None) -> float:
+        """A float attribute; without `default` it must be given."""
+        attribute = self._attribute(name, AttributeProto.FLOAT)
+        if attribute is not None:
+            return attribute.f
+        return self._default(name, default)
+
+    def string(self, name: str, default: str | None = None) -> str:
+        """A string attribute; without `default` it must be given."""
+        attribute = self._attribute(name, AttributeProto.STRING)
+        if attribute is not None:
+            return attribute.s.decode("utf-8", "replace")
+        return self._default(name, default)
+
+    def ints(self, name: str, default: Sequence[int] | None = None) -> list[int]:
+        """A list of integers; without `default` it must be given."""
+        attribute = self._attribute(name, AttributeProto.INTS)
+        if attribute is not None:
+            return list(attribute.ints)
+        return list(self._default(name, default))
+
+    def optional_ints(self, name: str) -> list[int] | None:
+        """A list of integers, None when not given."""
+        return self.ints(name) if name in self._attributes else None
+
+    def floats(self, name: str, default: Sequence[float] | None = None) -> list[float]:
+        """A list of floats; without `default` it must be given."""
+        attribute = self._attribute(name, AttributeProto.FLOATS)
+        if attribute is not None:
+            return list(attribute.floats)
+        return list(self._default(name, default))
+
+    def tensor(self, name: str) -> ConstantData | None:
+        """A tensor attribute as a constant, None when not given."""
+        attribute = self._attribute(name, AttributeProto.TENSOR)
+        if attribute is None:
+            return None
+        return self.read_tensor(attribute.t, name)
+
+    def read_tensor(self, tensor: TensorProto, name: str) -> ConstantData:
+        """A tensor that stands in attribute `name`."""
+        try:
+            return self.tensors.read(tensor, f"node {node_label(self.proto)}: attribute {name}")
+        except UnsupportedType as e:
+            raise Unsupported(str(e)) from e
+
+    def attribute(self, name: str) -> AttributeProto:
+        """The attribute itself."""
+        return self._attributes[name]
+
+    def dtype(self, number: int) -> str:
+        """planish's element type for ONNX's number of it. Raises `Unsupported`."""
+        try:
+            return dtype_name(number)
+        except UnsupportedType as e:
+            raise Unsupported(str(e)) from e
+
+    def _default(self, name: str, default: T | None) -> T:
+        if default is None:
+            raise self.error(f"attribute {name} is missing")
+        return default
+
+    def axis(self, axis: int, rank: int, what: str = "axis") -> int:
+        """An axis in -rank..rank-1, made non-negative. Raises `ModelError` outside."""
+        if not -rank <= axis < max(rank, 1):
+            raise self.error(f"{what}: expected a number in {-rank}..{rank - 1}, got {axis}")
+        return axis % rank if rank else 0
+
+    def axes(self, axes: Sequence[int], rank: int, what: str = "axes") -> list[int]:
+        """Several axes, made non-negative, all different."""
+        found = [self.axis(a, rank, what) for a in axes]
+        if len(set(found)) != len(found):
+            raise self.error(f"{what}: expected different axes, got {list(axes)}")
+        return found
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def wants(self, index: int) -> bool:
+        """True when output `index` is named and somebody uses it."""
+        return index < len(self.proto.output) and self.proto.output[index] in self.used
+
+    def add(self, op: Op) -> Value:
+        """Insert an operation and return its result."""
+        return self.scope.builder.insert(op).result
+
+    def make(self, kind: type[Op], *args: object) -> Value:
+        """Build and insert `kind(*args)`; an operation that does not fit its operands is the model's error."""
+        try:
+            return self.add(kind(*args))
+        except VerifyError as e:
+            raise self.error(str(e)) from e
+
+    def splat(self, value: float | int | bool, dtype: str, shape: Sequence[int] = ()) -> Value:
+        """A constant of one value."""
+        return self.scope.constant(ConstantData.splat(value, dtype, shape))
+
+    def literal(self, array: np.ndarray, dtype: str | None = None) -> Value:
+        """A constant that holds `array`."""
+        return self.scope.constant(ConstantData.of(array, dtype))

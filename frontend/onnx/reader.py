@@ -1,0 +1,180 @@
+"""The ONNX importer: a model file becomes a `Module` whose graph `main` computes what the model says.
+
+The order of work: parse (`proto`), check the structure (`checks`), make parameters and constants, convert the nodes in
+topological order (`node.CONVERTERS`, `symbolic.fold`), return the outputs. Everything that planish cannot compile is
+collected and reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from ...ir.constants import ConstantData
+from ...ir.core import Graph, Module, Return, Value
+from ...ir.errors import ModelError, VerifyError
+from . import arith, index, make, names, nn, norm, quant, reduce, shape  # noqa: F401  (fill the table of converters)
+from .checks import check_domains, check_names, opsets, ordered, used_names
+from .inputs import read_inputs
+from .node import CONVERTERS, Node, Results, node_label
+from .proto import Loaded, load
+from .report import Issue, unsupported
+from .scope import Item, Known, Scope, Unsupported
+from .symbolic import fold
+from .tensors import TensorReader, UnsupportedType, checked_shape, densified
+from .text import quote
+
+
+names.register()
+
+
+def read_onnx(
+    path: Path | str | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Module:
+    """Read an ONNX model: a file (weights and external data stay there, memory-mapped), its bytes, or a ModelProto.
+
+    `shapes` fixes symbolic dimensions: ``{"input": [1, 3, 224, 224]}``. The module's attributes hold name, producer,
+    opset, sha256 and source (the file's name). Raises `ModelError` for a file that is damaged or inconsistent, and one
+    `UnsupportedError` that lists every node planish cannot compile.
+    """
+    return Importer(load(path), shapes or {}).run()
+
+
+class Importer:
+    """One import. Inputs that have an initializer too are constants (`attributes["overridable"]` names them)."""
+
+    def __init__(self, model: Loaded, shapes: Mapping[str, Sequence[int]]) -> None:
+        self.model = model
+        self.proto = model.proto.graph
+        self.file = model.label
+        self.shapes = shapes
+        self.tensors = TensorReader(model)
+        self.issues: list[Issue] = []
+
+    def run(self) -> Module:
+        """Import the model."""
+        self.opsets = opsets(self.model.proto, self.file)
+        try:
+            return self._module()
+        except UnicodeDecodeError as e:
+            raise ModelError(f"{self.file}: a name in the model is not UTF-8 ({e}); the file is damaged") from e
+
+    def _module(self) -> Module:
+        graph = self.proto
+        check_domains(graph, self.opsets, self.file)
+        check_names(graph, self.file)
+        order = ordered(graph, self.file)
+        constants = self._constants()
+        free = [i for i in graph.input if i.name not in constants]
+        params = read_inputs(free, self.shapes, self.file, self.issues)
+        main = Graph("main", [t for _, t in params], [n for n, _ in params], [o.name for o in graph.output])
+        self.scope = Scope(main.body)
+        self.scope.items.update({v.name: Item(value=v) for v in main.params})
+        self.scope.items.update(constants)
+        self.used = used_names(graph)
+        for node in order:
+            self._convert(node)
+        if self.issues:
+            raise unsupported(self.issues, self.file)
+        main.body.append(Return(tuple(self._outputs())))
+        module = Module([main])
+        module.attributes = self._attributes([i.name for i in graph.input if i.name in constants])
+        return module
+
+    def _attributes(self, overridable: list[str]) -> dict[str, object]:
+        proto = self.model.proto
+        attributes: dict[str, object] = {
+            "name": self.proto.name,
+            "producer": " ".join(p for p in (proto.producer_name, proto.producer_version) if p),
+            "opset": self.opsets.get("", 0),
+            "sha256": self.model.sha256,
+            "source": "" if self.model.path is None else self.model.path.name,
+        }
+        # Before IR version 4 every initializer had to be listed as an input: that says nothing.
+        if proto.ir_version >= 4 and overridable:
+            attributes["overridable"] = ", ".join(overridable)
+        return attributes
+
+    # -- what goes in ---------------------------------------------------------------------------------------------
+
+    def _constants(self) -> dict[str, Item | None]:
+        found: dict[str, Item | None] = {}
+        for i, tensor in enumerate(self.proto.initializer):
+            if tensor.name in found:
+                continue
+            place = self.model.raw[i] if i < len(self.model.raw) else None
+            try:
+                found[tensor.name] = Item(data=self.tensors.read(tensor, place=place))
+            except UnsupportedType as e:
+                self._issue_tensor(tensor.name, str(e))
+                found[tensor.name] = None
+        for sparse in self.proto.sparse_initializer:
+            name = sparse.values.name
+            try:
+                found[name] = Item(data=self._densified(sparse))
+            except UnsupportedType as e:
+                self._issue_tensor(name, str(e))
+                found[name] = None
+        return found
+
+    def _densified(self, sparse: onnx.SparseTensorProto) -> ConstantData:
+        where = f"{self.file}: sparse initializer {quote(sparse.values.name)}"
+        values = self.tensors.read(sparse.values, "sparse initializer")
+        indices = self.tensors.read(sparse.indices, f"indices of sparse initializer {quote(sparse.values.name)}")
+        return densified(values, indices, checked_shape(sparse.dims, where), where)
+
+    def _issue_tensor(self, name: str, reason: str) -> None:
+        self.issues.append(Issue(quote(name, 40), "(initializer)", "", reason, "store it in another type"))
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def _convert(self, proto: onnx.NodeProto) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        opset = self.opsets[domain]
+        outputs = [o for o in proto.output if o]
+        function = CONVERTERS.get((domain, proto.op_type))
+        failed = any(name and self.scope.items[name] is None for name in proto.input)
+        if function is None or failed:
+            if function is None:
+                self._issue(proto, opset, "the operator is not supported", "")
+            self.scope.items.update(dict.fromkeys(outputs))
+            return
+        node = Node(proto, opset if domain == "" else self.opsets.get("", 0), self.scope, self.tensors, self.used)
+        self.scope.builder.loc = node.loc
+        try:
+            results: Results | None = fold(node)
+            self._bind(node, function(node) if results is None else results)
+        except Unsupported as e:
+            self._issue(proto, opset, e.reason, e.advice)
+            self.scope.items.update(dict.fromkeys(outputs))
+        except VerifyError as e:
+            raise node.error(str(e)) from e
+
+    def _issue(self, proto: onnx.NodeProto, opset: int, reason: str, advice: str) -> None:
+        operator = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
+        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], str(opset), reason, advice))
+
+    def _bind(self, node: Node, results: Results) -> None:
+        listed = [results] if isinstance(results, Value | Known | ConstantData) else list(results)
+        for i, name in enumerate(node.proto.output):
+            result = listed[i] if i < len(listed) else None
+            if not name:
+                continue
+            if result is None:
+                if name in self.used:
+                    raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
+                continue
+            if isinstance(result, Value):
+                result.name = result.name or name
+                self.scope.items[name] = Item(value=result)
+            else:
+                known, data = (result, None) if isinstance(result, Known) else (None, result)
+                self.scope.items[name] = Item(data=data, known=known)
+
+    # -- what comes out -------------------------------------------------------------------------------------------
+
+    def _outputs(self) -> list[Value]:
+        self.scope.builder.loc = "outputs"
+        return [self.scope.value(output.name) for output in self.proto.output]

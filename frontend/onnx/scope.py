@@ -1,0 +1,214 @@
+"""What the importer knows about each ONNX name: the value, the constant, or the numbers, perhaps symbolic, behind it.
+
+Shapes are computed in ONNX graphs by ordinary nodes. Integer tensors that are known while importing are kept as
+arrays of `Dim`, so that `Reshape` and its like get attributes instead of operands; they become real values only where
+a node uses them as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...ir.constants import Constant, ConstantData
+from ...ir.core import Builder, Op, Region, Value
+from ...ir.expr import Call, Dim, Expr, as_dim
+from ...ir.ops.arith import Add, Cast, Div, FloorMod, Maximum, Minimum, Mul
+from ...ir.ops.base import TensorOp
+from ...ir.ops.reduce import Sum
+from ...ir.ops.shape import Concat, Expand, Reshape
+from ...ir.types import DTYPES, TensorType
+
+MAX_KNOWN = 4096  # elements up to which integer tensors are tracked and constant operands evaluated
+TRACKED = ("i64", "i32", "bool")
+
+
+def symbol_ranges(e: Expr) -> dict[str, tuple[int | None, int | None]]:
+    """What is known of an expression's symbols: they are sizes, and a dimension of size 0 is no symbol's value."""
+    return dict.fromkeys(e.symbols(), (1, None))
+
+
+def simplified(e: Expr) -> Dim:
+    """`e` with minima, maxima and divisions that `symbol_ranges` decides taken out."""
+    return as_dim(e.simplify(symbol_ranges(e)))
+
+
+class Unsupported(Exception):
+    """Raised by a converter: this node cannot be compiled. `advice` says what the user can do, if anything."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.advice = advice
+
+
+@dataclass(frozen=True)
+class Known:
+    """An integer or bool tensor whose elements are known: `dims` is an object array of ints and `Expr`s."""
+
+    dims: np.ndarray
+    dtype: str = "i64"
+
+    @staticmethod
+    def of(values: Sequence[Dim] | np.ndarray, dtype: str = "i64") -> Known:
+        """A known tensor of `values`."""
+        array = np.empty(np.shape(values), np.object_)
+        array[...] = values
+        return Known(array, dtype)
+
+    @property
+    def type(self) -> TensorType:
+        """Its tensor type."""
+        return TensorType(self.dtype, self.dims.shape)
+
+    def numbers(self) -> np.ndarray | None:
+        """The elements, when none is symbolic."""
+        flat = [as_dim(d) for d in self.dims.reshape(-1)]
+        if any(isinstance(d, Expr) for d in flat):
+            return None
+        return np.array(flat, DTYPES[self.dtype].numpy).reshape(self.dims.shape)
+
+
+class Item:
+    """One ONNX name. At least one of the three is there; the others are made when asked for."""
+
+    __slots__ = ("data", "known", "value")
+
+    def __init__(
+        self, value: Value | None = None, data: ConstantData | None = None, known: Known | None = None
+    ) -> None:
+        self.value = value
+        self.data = data
+        self.known = known
+
+    @property
+    def type(self) -> TensorType:
+        """Its tensor type, without making a value."""
+        if self.value is not None:
+            return self.value.tensor
+        return self.data.type if self.data is not None else self.known.type  # type: ignore[union-attr]
+
+
+class Scope:
+    """The names of one graph and the region that its operations go to."""
+
+    def __init__(self, region: Region) -> None:
+        self.builder = Builder(region)
+        self.items: dict[str, Item | None] = {}  # None: made by a node that cannot be compiled
+        self._evaluated: dict[Value, np.ndarray | None] = {}
+
+    def value(self, name: str) -> Value:
+        """The value of a name; a constant or a known tensor becomes operations at its first use."""
+        item = self.items[name]
+        assert item is not None
+        if item.value is None:
+            if item.data is not None:
+                item.value = self.builder.insert(Constant(item.data, loc=name)).result
+            else:
+                assert item.known is not None
+                item.value = self.materialise(item.known)
+            item.value.name = item.value.name or name
+        return item.value
+
+    def constant(self, data: ConstantData) -> Value:
+        """A constant value."""
+        return self.builder.insert(Constant(data)).result
+
+    def known(self, name: str) -> Known | None:
+        """The elements of a small integer or bool tensor, where they are known."""
+        item = self.items[name]
+        assert item is not None
+        if item.known is None and item.type.dtype in TRACKED and self._is_small(item.type):
+            array = self.array(name)
+            if array is not None:
+                item.known = Known.of(array.astype(np.object_), item.type.dtype)
+        return item.known
+
+    def array(self, name: str, limit: int = MAX_KNOWN) -> np.ndarray | None:
+        """The elements of a constant (or of a small tensor computed from constants); None when they are not known."""
+        item = self.items[name]
+        assert item is not None
+        if item.data is not None:
+            return item.data.array() if item.data.elements <= limit else None
+        if item.known is not None:
+            return item.known.numbers()
+        assert item.value is not None
+        return self._evaluate(item.value, 0)
+
+    @staticmethod
+    def _is_small(type: TensorType) -> bool:
+        return type.is_static and int(np.prod(type.static_shape, dtype=np.int64)) <= MAX_KNOWN
+
+    def _evaluate(self, value: Value, depth: int) -> np.ndarray | None:
+        """Run the operations that make a small value from constants; None when something else goes in."""
+        if value not in self._evaluated:
+            self._evaluated[value] = self._compute(value, depth)
+        return self._evaluated[value]
+
+    def _compute(self, value: Value, depth: int) -> np.ndarray | None:
+        op = value.op
+        if op is None or not self._is_small(value.tensor) or depth > 200:
+            return None
+        if isinstance(op, Constant):
+            return op.value.array()
+        if not isinstance(op, TensorOp) or not op.deterministic or len(op.results) != 1:
+            return None
+        operands = [None if v is None else self._evaluate(v, depth + 1) for v in op.operands]
+        if any(a is None and v is not None for a, v in zip(operands, op.operands, strict=True)):
+            return None
+        return np.asarray(op.reference(*operands))
+
+    # -- known numbers as data -------------------------------------------------------------------------------------
+
+    def materialise(self, known: Known) -> Value:
+        """A value that holds the known elements, for a node that uses a shape as data."""
+        numbers = known.numbers()
+        if numbers is not None:
+            return self.constant(ConstantData.of(numbers))
+        flat = [self._dim_value(as_dim(d), known.dtype) for d in known.dims.reshape(-1)]
+        if known.dims.shape == ():
+            return flat[0]
+        parts = [self._insert(Reshape(v, (1,))) for v in flat]
+        joined = parts[0] if len(parts) == 1 else self._insert(Concat(tuple(parts), 0))
+        return joined if len(known.dims.shape) == 1 else self._insert(Reshape(joined, known.dims.shape))
+
+    def _insert(self, op: Op) -> Value:
+        return self.builder.insert(op).result
+
+    def _number(self, value: int, dtype: str) -> Value:
+        return self.constant(ConstantData.splat(value, dtype))
+
+    def _dim_value(self, dim: Dim, dtype: str) -> Value:
+        """A scalar value of an expression. A symbol is a size, hence not negative: the sum of that many ones."""
+        if not isinstance(dim, Expr):
+            return self._number(dim, dtype)
+        total: Value | None = None
+        for monomial, factor in dim.terms:
+            term = self._number(factor, dtype)
+            for atom in monomial:
+                if isinstance(atom, Call):
+                    part = self._call_value(atom, dtype)
+                else:
+                    ones = self._insert(Expand(self._number(1, "i64"), (Expr({(atom,): 1}),)))
+                    part = self._insert(Sum(ones, (0,), False))
+                    part = part if dtype == "i64" else self._insert(Cast(part, dtype))
+                term = self._insert(Mul(term, part))
+            total = term if total is None else self._insert(Add(total, term))
+        assert total is not None
+        return total
+
+    def _call_value(self, call: Call, dtype: str) -> Value:
+        a, b = (self._dim_value(as_dim(e), dtype) for e in call.args)
+        match call.fn:
+            case "min":
+                return self._insert(Minimum(a, b))
+            case "max":
+                return self._insert(Maximum(a, b))
+            case "mod":
+                return self._insert(FloorMod(a, b))
+            case _:  # floordiv: exact division of what is left without the remainder
+                rest = self._insert(FloorMod(a, b))
+                minus = self._insert(Mul(rest, self._number(-1, dtype)))
+                return self._insert(Div(self._insert(Add(a, minus)), b))

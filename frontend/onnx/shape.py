@@ -1,0 +1,310 @@
+"""Data movement with known geometry: reshapes, transpositions, slices, padding, repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...ir.core import Op, Value
+from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, minimum, product
+from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
+from ...ir.types import broadcast
+from .node import Node, converter
+from .scope import Unsupported, simplified
+from .symbolic import exact_quotient
+from .windows import fixed
+
+_FAR = (1 << 31) - 1  # starts and ends from here on mean "to the end" in every exporter
+
+
+@converter("Reshape")
+def reshape(node: Node) -> Value:
+    """Reshape: 0 copies a dimension (unless allowzero), -1 takes what is left."""
+    dims = node.shape(0)
+    wanted = node.dims(1, "the shape") if node.opset >= 5 else list[Dim](node.ints("shape"))
+    if not node.integer("allowzero", 0):
+        for i, d in enumerate(wanted):
+            if d == 0:
+                if i >= len(dims):
+                    raise node.error(f"shape {_shown(wanted)}: the input has no dimension {i} that 0 could copy")
+                wanted[i] = dims[i]
+    if any(isinstance(d, int) and d < -1 for d in wanted):
+        raise node.error(f"shape: expected numbers of at least -1, got {_shown(wanted)}")
+    holes = [i for i, d in enumerate(wanted) if d == -1]
+    if len(holes) > 1:
+        raise node.error(f"shape: expected at most one -1, got {_shown(wanted)}")
+    if holes:
+        rest = [d for i, d in enumerate(wanted) if i != holes[0]]
+        wanted[holes[0]] = _share(node, product(dims), product(rest), wanted)
+    return node.make(Reshape, node.value(0), tuple(wanted))
+
+
+def _share(node: Node, total: Dim, rest: Dim, wanted: Sequence[Dim]) -> Dim:
+    """total / rest: what -1 stands for."""
+    total, rest = as_dim(total), as_dim(rest)
+    if isinstance(total, int) and isinstance(rest, int):
+        if rest == 0 or total % rest:
+            raise node.error(f"shape {_shown(wanted)}: expected a divisor of the input's {total} elements")
+        return total // rest
+    quotient = exact_quotient(as_expr(total), as_expr(rest))
+    return as_dim(as_expr(total) // rest) if quotient is None else quotient
+
+
+def _shown(dims: Sequence[Dim]) -> str:
+    return "[" + ", ".join(map(str, dims)) + "]"
+
+
+@converter("Flatten")
+def flatten(node: Node) -> Value:
+    """Flatten to a matrix [dims before axis, dims from axis on]."""
+    dims, rank = node.shape(0), node.rank(0)
+    axis = node.integer("axis", 1)
+    if not -rank <= axis <= rank:
+        raise node.error(f"axis: expected a number in {-rank}..{rank}, got {axis}")
+    axis += rank if axis < 0 else 0
+    return node.make(Reshape, node.value(0), (as_dim(product(dims[:axis])), as_dim(product(dims[axis:]))))
+
+
+@converter("Transpose")
+def transpose(node: Node) -> Value:
+    """Transpose; the default reverses all dimensions."""
+    rank = node.rank(0)
+    perm = node.ints("perm", list(range(rank))[::-1])
+    if sorted(perm) != list(range(rank)):
+        raise node.error(f"perm: expected a permutation of 0..{rank - 1}, got {perm}")
+    return node.make(Transpose, node.value(0), tuple(perm))
+
+
+@converter("Squeeze")
+def squeeze(node: Node) -> Value:
+    """Squeeze: without axes, all dimensions that are known to be 1."""
+    dims, rank = node.shape(0), node.rank(0)
+    given = node.ints_input(1, "axes") if node.has(1) else node.optional_ints("axes")
+    if given is None:
+        unknown = [d for d in dims if isinstance(d, Expr)]
+        if unknown:
+            raise Unsupported(f"no axes are given and dimension {unknown[0]} may be 1", "fix the input's shape")
+        given = [i for i, d in enumerate(dims) if d == 1]
+    axes = node.axes(given, rank)
+    for a in axes:
+        if isinstance(dims[a], int) and dims[a] != 1:
+            raise node.error(f"axes: expected dimension {a} to be 1, got {dims[a]}")
+    return node.make(Reshape, node.value(0), tuple(d for i, d in enumerate(dims) if i not in axes))
+
+
+@converter("Unsqueeze")
+def unsqueeze(node: Node) -> Value:
+    """Unsqueeze: axes count in the result."""
+    given = node.ints_input(1, "axes") if node.opset >= 13 else node.ints("axes")
+    axes = node.axes(given, node.rank(0) + len(given))
+    rest = iter(node.shape(0))
+    shape = tuple(1 if i in axes else next(rest) for i in range(node.rank(0) + len(given)))
+    return node.make(Reshape, node.value(0), shape)
+
+
+@converter("Concat")
+def concat(node: Node) -> Value:
+    """Concat; parts without elements stay in."""
+    values = node.values()
+    axis = node.axis(node.integer("axis", 1 if node.opset < 4 else None), node.rank(0))
+    return values[0] if len(values) == 1 else node.make(Concat, tuple(values), axis)
+
+
+@converter("Expand")
+def expand(node: Node) -> Value:
+    """Expand: both shapes broadcast."""
+    dims, wanted = node.shape(0), node.dims(1, "the shape")
+    shape = broadcast([dims, tuple(wanted)])
+    if shape is None:
+        raise node.error(f"shape: expected one that broadcasts with {node.type(0)}, got {_shown(wanted)}")
+    return node.value(0) if shape == dims else node.make(Expand, node.value(0), shape)
+
+
+@converter("Tile")
+def tile(node: Node) -> Value:
+    """Tile: repeats per dimension."""
+    if node.opset < 6:
+        raise Unsupported("Tile before opset 6", "convert the model to a newer opset")
+    repeats, rank = node.dims(1, "repeats"), node.rank(0)
+    if len(repeats) != rank or any(isinstance(r, int) and r < 0 for r in repeats):
+        raise node.error(f"repeats: expected {rank} numbers of at least 0, got {_shown(repeats)}")
+    return node.value(0) if all(r == 1 for r in repeats) else node.make(Tile, node.value(0), tuple(repeats))
+
+
+# -- slices --------------------------------------------------------------------------------------------------------
+
+
+@converter("Slice")
+def slice_(node: Node) -> Value:
+    """Slice: starts and ends are clamped to the dimension here, so that the operation need not."""
+    dims, rank = node.shape(0), node.rank(0)
+    if node.opset < 10:
+        starts, ends = list[Dim](node.ints("starts")), list[Dim](node.ints("ends"))
+        axes, steps = node.ints("axes", range(len(starts))), [1] * len(starts)
+    else:
+        starts, ends = node.dims(1, "starts"), node.dims(2, "ends")
+        axes = node.ints_input(3, "axes") if node.has(3) else list(range(len(starts)))
+        steps = node.ints_input(4, "steps") if node.has(4) else [1] * len(starts)
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise node.error(f"expected as many starts, ends, axes and steps (none 0), got {len(starts)}, {len(ends)},"
+                         f" {len(axes)}, {steps}")  # fmt: skip
+    axes = node.axes(axes, rank)
+    bounds: list[tuple[Dim, Dim, int]] = [(0, d, 1) for d in dims]
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        bounds[axis] = _clamped(start, end, step, dims[axis])
+    return cut(node, node.value(0), bounds)
+
+
+def cut(node: Node, x: Value, bounds: Sequence[tuple[Dim, Dim, int]]) -> Value:
+    """`x` sliced by (start, stop, step) per dimension; `x` itself when that is all of it."""
+    if all(b == (0, d, 1) for b, d in zip(bounds, x.tensor.dims, strict=True)):
+        return x
+    starts, stops, steps = zip(*bounds, strict=True)
+    return node.make(Slice, x, starts, stops, steps)
+
+
+def _clamped(start: Dim, end: Dim, step: int, size: Dim) -> tuple[Dim, Dim, int]:
+    if step > 0:
+        low, high = _clamp(start, size, 0, size), _clamp(end, size, 0, size)
+        if isinstance(low, int) and isinstance(high, int):
+            high = max(low, high)
+        return low, high, step
+    last = as_dim(as_expr(size) - 1)
+    low, high = _clamp(start, size, 0, last), _clamp(end, size, -1, last)
+    if isinstance(low, int) and isinstance(high, int):
+        high = min(low, high)
+    return low, high, step
+
+
+def _clamp(at: Dim, size: Dim, low: int, high: Dim) -> Dim:
+    """`at` counted from the end where negative, then clamped to low..high."""
+    if isinstance(at, int):
+        if at >= _FAR:
+            return high
+        if at <= -_FAR:
+            return low
+        if at < 0:
+            at = as_dim(as_expr(size) + at)
+        if isinstance(at, int) and isinstance(high, int):
+            return min(max(at, low), high)
+    return simplified(maximum(minimum(at, high), low))
+
+
+@converter("Split")
+def split(node: Node) -> list[Value]:
+    """Split into slices: sizes given, or equal parts of which the last may be smaller (opset 18)."""
+    dims, rank, count = node.shape(0), node.rank(0), len(node.proto.output)
+    axis = node.axis(node.integer("axis", 0), rank)
+    if node.opset >= 13:
+        sizes = node.dims(1, "the sizes") if node.has(1) else None
+    else:
+        sizes = None if node.optional_ints("split") is None else list[Dim](node.ints("split"))
+    if sizes is None:
+        sizes = _even(node, dims[axis], node.integer("num_outputs", count))
+    if len(sizes) != count or as_dim(sum((as_expr(s) for s in sizes), as_expr(0))) != dims[axis]:
+        raise node.error(f"expected {count} sizes that sum up to {dims[axis]}, got {_shown(sizes)}")
+    results: list[Value] = []
+    at: Dim = 0
+    for size in sizes:
+        end = as_dim(as_expr(at) + size)
+        results.append(cut(node, node.value(0), [(at, end, 1) if i == axis else (0, d, 1) for i, d in enumerate(dims)]))
+        at = end
+    return results
+
+
+def _even(node: Node, size: Dim, count: int) -> list[Dim]:
+    if isinstance(size, Expr):
+        part = exact_quotient(size, as_expr(count))
+        if part is None:
+            raise Unsupported(f"equal parts of the symbolic size {size}", "fix the input's shape")
+        return [part] * count
+    if size % count and node.opset < 18:
+        raise node.error(f"expected {count} equal parts of {size} elements")
+    part = int(as_dim(ceildiv(size, count)))  # type: ignore[arg-type]
+    return [max(0, min(part, size - i * part)) for i in range(count)]
+
+
+# -- padding -------------------------------------------------------------------------------------------------------
+
+
+@converter("Pad")
+def pad(node: Node) -> Value:
+    """Pad: negative amounts cut, which comes first."""
+    x, dims, rank = node.value(0), node.shape(0), node.rank(0)
+    mode = node.string("mode", "constant")
+    if mode not in ("constant", "reflect", "edge"):
+        raise Unsupported(f"mode {mode!r}")
+    pads = _amounts(node, rank)
+    if any(b < 0 or a < 0 for b, a in pads):
+        kept = [(max(0, -b), as_dim(as_expr(d) + min(0, a)), 1) for d, (b, a) in zip(dims, pads, strict=True)]
+        x = cut(node, x, kept)
+        pads = [(max(0, b), max(0, a)) for b, a in pads]
+    if not any(b or a for b, a in pads):
+        return x
+    return node.make(Pad, x, _pad_value(node, x) if mode == "constant" else None, tuple(pads), mode)
+
+
+def _pad_value(node: Node, x: Value) -> Value | None:
+    if node.opset >= 11:
+        value = node.optional(2)
+        return value if value is None or value.tensor.dims == () else node.make(Reshape, value, ())
+    number = node.real("value", 0.0)
+    return node.splat(number, x.tensor.dtype) if number else None
+
+
+def _amounts(node: Node, rank: int) -> list[tuple[int, int]]:
+    if node.opset >= 11:
+        flat = node.ints_input(1, "pads")
+    else:
+        flat = node.ints("pads" if node.opset >= 2 else "paddings")
+    axes = node.axes(node.ints_input(3, "axes"), rank) if node.has(3) else list(range(rank))
+    if len(flat) != 2 * len(axes):
+        raise node.error(f"pads: expected {2 * len(axes)} numbers, got {len(flat)}")
+    pads = [(0, 0)] * rank
+    for axis, before, after in zip(axes, flat[: len(axes)], flat[len(axes) :], strict=True):
+        pads[axis] = (before, after)
+    return pads
+
+
+# -- blocks --------------------------------------------------------------------------------------------------------
+
+
+@converter("DepthToSpace")
+def depth_to_space(node: Node) -> Value:
+    """DepthToSpace: blocks of channels become blocks of space."""
+    n, c, h, w = _four(node)
+    block, mode = node.integer("blocksize"), node.string("mode", "DCR")
+    if block < 1 or c % (block * block):
+        raise node.error(f"blocksize: expected its square to divide {c} channels, got {block}")
+    few = c // (block * block)
+    shape, perm = (n, block, block, few, h, w), (0, 3, 4, 1, 5, 2)
+    if mode == "CRD":
+        shape, perm = (n, few, block, block, h, w), (0, 1, 4, 2, 5, 3)
+    y = _chain(node, (Reshape, shape), (Transpose, perm))
+    return node.make(Reshape, y, (n, few, as_dim(as_expr(h) * block), as_dim(as_expr(w) * block)))
+
+
+@converter("SpaceToDepth")
+def space_to_depth(node: Node) -> Value:
+    """SpaceToDepth: blocks of space become blocks of channels."""
+    n, c, h, w = _four(node)
+    block = node.integer("blocksize")
+    h, w = fixed(node, h, "the height"), fixed(node, w, "the width")
+    if block < 1 or h % block or w % block:
+        raise node.error(f"blocksize: expected a divisor of {h} and {w}, got {block}")
+    shape: tuple[Dim, ...] = (n, c, h // block, block, w // block, block)
+    y = _chain(node, (Reshape, shape), (Transpose, (0, 3, 5, 1, 2, 4)))
+    return node.make(Reshape, y, (n, c * block * block, h // block, w // block))
+
+
+def _four(node: Node) -> tuple[Dim, int, Dim, Dim]:
+    dims = node.shape(0)
+    if len(dims) != 4:
+        raise node.error(f"expected an input of rank 4, got {node.type(0)}")
+    return dims[0], fixed(node, dims[1], "the number of channels"), dims[2], dims[3]
+
+
+def _chain(node: Node, *steps: tuple[type[Op], Sequence[Dim]]) -> Value:
+    x = node.value(0)
+    for kind, argument in steps:
+        x = node.make(kind, x, tuple(argument))
+    return x

@@ -1,0 +1,249 @@
+"""TensorProto to ConstantData: every element type, every way ONNX stores elements, weights by reference.
+
+Elements stand in `raw_data` (little-endian), in a typed list (`float_data`, `int32_data` ...), or in another file. Raw
+and external elements are referred to, never read; typed lists become arrays.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from onnx import TensorProto
+
+from ...ir.constants import ArraySource, ConstantData, FileSource
+from ...ir.errors import ModelError
+from ...ir.types import DTYPES
+from .proto import Loaded
+from .text import quote
+
+# ONNX's number of an element type -> planish's name
+DTYPE_NAMES: dict[int, str] = {
+    TensorProto.FLOAT: "f32",
+    TensorProto.UINT8: "u8",
+    TensorProto.INT8: "i8",
+    TensorProto.UINT16: "u16",
+    TensorProto.INT16: "i16",
+    TensorProto.INT32: "i32",
+    TensorProto.INT64: "i64",
+    TensorProto.STRING: "string",
+    TensorProto.BOOL: "bool",
+    TensorProto.FLOAT16: "f16",
+    TensorProto.DOUBLE: "f64",
+    TensorProto.UINT32: "u32",
+    TensorProto.UINT64: "u64",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.UINT4: "u4",
+    TensorProto.INT4: "i4",
+}
+_MAX_DENSE = 1 << 28  # elements up to which a sparse tensor is made dense
+_MAX_ELEMENTS = 1 << 48  # beyond any address space; sizes stay exact in 64 bits
+
+
+class UnsupportedType(Exception):
+    """An element type that planish does not have; the text is its name."""
+
+
+def dtype_name(number: int) -> str:
+    """planish's name of an ONNX element type. Raises `UnsupportedType`."""
+    if number not in DTYPE_NAMES:
+        values = {value: name for name, value in TensorProto.DataType.items()}
+        raise UnsupportedType(f"element type {values.get(number, number)}")
+    return DTYPE_NAMES[number]
+
+
+class TensorReader:
+    """Reads the tensors of one model; knows where the bytes of its initializers are."""
+
+    def __init__(self, model: Loaded) -> None:
+        self.model = model
+
+    def read(
+        self, tensor: TensorProto, what: str = "initializer", place: tuple[int, int] | None = None
+    ) -> ConstantData:
+        """The tensor as a constant. `place` is where its raw bytes stand when they were left out of the proto. Raises
+        `ModelError` when sizes do not fit, `UnsupportedType` for an element type planish does not have."""
+        where = f"{self.model.label}: {what} {quote(tensor.name)}" if tensor.name else f"{self.model.label}: {what}"
+        dtype = dtype_name(tensor.data_type)
+        shape = checked_shape(tensor.dims, where)
+        if tensor.HasField("segment"):
+            raise ModelError(f"{where}: a tensor in segments, which ONNX never defined; export the model again")
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return self._external(tensor, dtype, shape, where)
+        if place is not None:
+            return self._placed(place, dtype, shape, where)
+        if tensor.HasField("raw_data"):
+            return _from_bytes(np.frombuffer(tensor.raw_data, np.uint8), dtype, shape, where)
+        return _from_typed(tensor, dtype, shape, where)
+
+    def _placed(self, place: tuple[int, int], dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
+        offset, length = place
+        if self.model.path is not None and _by_reference(dtype):
+            _check_bytes(length, dtype, shape, where)
+            return ConstantData(dtype, shape, FileSource(str(self.model.path), offset))
+        if self.model.path is not None:
+            data = np.fromfile(self.model.path, np.uint8, length, offset=offset)
+        else:
+            data = np.frombuffer(self.model.data, np.uint8, length, offset)
+        return _from_bytes(data, dtype, shape, where)
+
+    def _external(self, tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
+        entries = {e.key: e.value for e in tensor.external_data}
+        path = external_path(self.model.folder, entries.get("location", ""), where)
+        offset = _number(entries.get("offset", "0"), "offset", where)
+        length = _number(entries.get("length", str(byte_count(dtype, shape))), "length", where)
+        _check_bytes(length, dtype, shape, where)
+        size = path.stat().st_size
+        if offset + length > size:
+            raise ModelError(
+                f"{where}: expected {length} bytes at offset {offset} of {path}, but that file has {size} bytes;"
+                " it is cut short or belongs to another model"
+            )
+        if _by_reference(dtype):
+            return ConstantData(dtype, shape, FileSource(str(path), offset))
+        return _from_bytes(np.fromfile(path, np.uint8, length, offset=offset), dtype, shape, where)
+
+
+def checked_shape(dims: object, where: str) -> tuple[int, ...]:
+    """The dimensions of a tensor, none negative and not absurdly large."""
+    shape = tuple(int(d) for d in dims)  # type: ignore[attr-defined]
+    if any(d < 0 for d in shape):
+        raise ModelError(f"{where}: expected dimensions of at least 0, got {list(shape)}")
+    if math.prod(d for d in shape if d) > _MAX_ELEMENTS:
+        raise ModelError(f"{where}: dimensions {list(shape)} are too large: no tensor has that many elements")
+    return shape
+
+
+def byte_count(dtype: str, shape: tuple[int, ...]) -> int:
+    """Bytes that ONNX stores for a tensor (4-bit elements are packed in pairs)."""
+    return (math.prod(shape) * DTYPES[dtype].bits + 7) // 8
+
+
+def external_path(folder: Path | None, location: str, where: str) -> Path:
+    """The file that holds external data: a regular file inside the model's folder. Raises `ModelError`."""
+    if folder is None:
+        raise ModelError(f"{where}: its data is in the file {quote(location)}, but the model was not read from a file;"
+                         " give the path of the model instead of its bytes")  # fmt: skip
+    shown = quote(location)
+    relative = Path(location)
+    if not location or "\0" in location or relative.is_absolute() or ".." in relative.parts:
+        raise ModelError(f"{where}: external data in {shown}: expected a path inside the model's folder; refused")
+    path = folder / relative
+    try:
+        resolved = path.resolve()
+        mode = resolved.stat().st_mode
+    except (OSError, RuntimeError) as e:
+        raise ModelError(
+            f"{where}: its data is missing: expected the file {path}; put it there (it comes with the model)"
+        ) from e
+    if not resolved.is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"{where}: external data in {shown} is a link out of the model's folder; refused: copy the file there"
+        )
+    if not stat.S_ISREG(mode):
+        raise ModelError(f"{where}: external data in {shown} is not a regular file; refused")
+    return resolved
+
+
+def densified(values: ConstantData, indices: ConstantData, shape: tuple[int, ...], where: str) -> ConstantData:
+    """A sparse tensor as a dense one: `values` at `indices`, flat (n) or by coordinates (n x rank), zeros elsewhere."""
+    flat = indices.array().astype(np.int64)
+    count = values.elements
+    if math.prod(shape) > _MAX_DENSE:
+        raise ModelError(f"{where}: a sparse tensor of shape {list(shape)} is too large to be stored as a dense one")
+    if flat.shape == (count, len(shape)) and flat.ndim == 2:
+        if count and not ((flat >= 0) & (flat < np.array(shape))).all():
+            raise ModelError(f"{where}: expected indices inside {list(shape)}, got some outside")
+        flat = np.ravel_multi_index(tuple(flat.T), shape) if count else np.zeros(0, np.int64)
+    if flat.shape != (count,):
+        raise ModelError(f"{where}: expected {count} indices, one for each value, got {indices.type}")
+    if count and not (flat.min() >= 0 and flat.max() < math.prod(shape)):
+        raise ModelError(f"{where}: expected indices in 0..{math.prod(shape) - 1}, got {flat.min()}..{flat.max()}")
+    dense = np.zeros(math.prod(shape), DTYPES[values.dtype].numpy)
+    dense[flat] = values.array().reshape(-1)
+    return _constant(dense.reshape(shape), values.dtype)
+
+
+def _number(text: str, key: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise ModelError(f"{where}: external data: expected {key} to be a number, got {quote(text)}")
+    return int(text)
+
+
+def _by_reference(dtype: str) -> bool:
+    # bool: a file may hold bytes other than 0 and 1; 4-bit elements are packed; strings are no bytes at all
+    return DTYPES[dtype].bits >= 8 and dtype not in ("bool", "string")
+
+
+def _check_bytes(got: int, dtype: str, shape: tuple[int, ...], where: str) -> None:
+    expected = byte_count(dtype, shape)
+    if dtype == "string":
+        raise ModelError(f"{where}: strings cannot be stored as raw bytes")
+    if got != expected:
+        shown = ",".join(map(str, shape))
+        raise ModelError(f"{where}: expected {expected} bytes for {dtype}[{shown}], got {got}")
+
+
+def _from_bytes(data: np.ndarray, dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
+    _check_bytes(data.size, dtype, shape, where)
+    if dtype == "bool":
+        return _constant((data != 0).reshape(shape), dtype)
+    if DTYPES[dtype].bits == 4:
+        return _constant(_unpack4(data, dtype, shape), dtype)
+    return _constant(data.view(DTYPES[dtype].numpy).reshape(shape), dtype)
+
+
+def _constant(array: np.ndarray, dtype: str) -> ConstantData:
+    array.setflags(write=False)
+    return ConstantData(dtype, array.shape, ArraySource(array, id(array)))
+
+
+def _unpack4(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    both = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[: math.prod(shape)]
+    signed = dtype == "i4"
+    values = ((both.astype(np.int8) ^ 8) - 8) if signed else both
+    return values.astype(ml_dtypes.int4 if signed else ml_dtypes.uint4).reshape(shape)
+
+
+def _bits16(kind: object) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda a: a.astype(np.uint16).view(np.dtype(kind))  # type: ignore[call-overload]
+
+
+# element type -> (field of TensorProto, from the field's numbers to elements; None: plain conversion)
+_TYPED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray] | None]] = {
+    "f32": ("float_data", None),
+    "f64": ("double_data", None),
+    "i64": ("int64_data", None),
+    "u64": ("uint64_data", None),
+    "u32": ("uint64_data", None),
+    "f16": ("int32_data", _bits16(np.float16)),
+    "bf16": ("int32_data", _bits16(ml_dtypes.bfloat16)),
+    "bool": ("int32_data", lambda a: a != 0),
+}
+_FIELD_TYPES = {"float_data": np.float32, "double_data": np.float64, "int64_data": np.int64, "uint64_data": np.uint64}
+
+
+def _from_typed(tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
+    count = math.prod(shape)
+    if dtype == "string":
+        _check_count(len(tensor.string_data), count, dtype, "string_data", where)
+        strings = np.empty(count, np.object_)
+        strings[:] = [s.decode("utf-8", "replace") for s in tensor.string_data]
+        return _constant(strings.reshape(shape), dtype)
+    field, convert = _TYPED.get(dtype, ("int32_data", None))
+    numbers = np.array(getattr(tensor, field), _FIELD_TYPES.get(field, np.int32))
+    if DTYPES[dtype].bits == 4:
+        _check_count(numbers.size, (count + 1) // 2, dtype, field, where)
+        return _constant(_unpack4(numbers.astype(np.uint8), dtype, shape), dtype)
+    _check_count(numbers.size, count, dtype, field, where)
+    values = convert(numbers) if convert else numbers.astype(DTYPES[dtype].numpy)
+    return _constant(values.reshape(shape), dtype)
+
+
+def _check_count(got: int, expected: int, dtype: str, field: str, where: str) -> None:
+    if got != expected:
+        raise ModelError(f"{where}: expected {expected} elements of {dtype} in {field}, got {got}")
