@@ -55,11 +55,10 @@ def test_the_runtime_example_needs_only_the_library(library: Path) -> None:
 def test_the_c_example_classifies(library: Path) -> None:
     folder = library.parent
     (code,) = blocks("c")
-    assert (ROOT / "examples" / "c" / "classify.c").read_text(encoding="utf-8").endswith(code)
     (folder / "classify.c").write_text(code, encoding="utf-8")
     (command,) = re.findall(r"^    cc (.*) && ", README, re.MULTILINE)
-    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *flags, *command.split()], cwd=folder, check=True)
+    command = command.replace("python", sys.executable)
+    subprocess.run(f"cc -std=c11 -Wall -Wextra -Werror {command}", cwd=folder, check=True, shell=True)
     done = subprocess.run(["./classify"], cwd=folder, capture_output=True, text=True, check=True)
     probabilities = [float(line.split()[1]) for line in done.stdout.splitlines()]
     assert len(probabilities) == 10

@@ -19,7 +19,7 @@ DESCRIPTION = """\
 Compile a model ahead of time.
 
   planish compile net.onnx -o net --emit exe      one executable: ./net run --input x=x.npy -o out.npz
-  planish compile net.onnx -o net.so              a shared library, for planish.load or, with planish.h, C and C++
+  planish compile net.onnx -o net.so              a shared library for planish.load, C and C++
   planish compile net.onnx -o net.so --cpu x86-64-v3 --shape batch=8
 """
 
@@ -64,20 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         disable=arguments.disable,
         shapes=dict(arguments.shapes),
     )
-    if kind in ("lib", "static", "obj"):
-        copy_headers(out.parent)
     show(out, kind, report, arguments.json)
     return 0
-
-
-def copy_headers(folder: Path) -> None:
-    """Put planish.h and planish.hpp, which C and C++ programs include, beside the artifact."""
-    from planish import runtime
-    from planish._atomic import written_beside
-
-    for header in (Path(runtime.__file__).parent / "native").glob("planish.h*"):
-        with written_beside(folder / header.name) as temporary:
-            temporary.write_bytes(header.read_bytes())
 
 
 def show(out: Path, kind: str, report: CompileReport, as_json: bool) -> None:
