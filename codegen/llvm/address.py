@@ -1,0 +1,166 @@
+"""Integer expressions as code: loop counters, coordinates, offsets.
+
+While code is written, every dimension of a stage has a *base*: an `Expr` over the counters of the loops that are open
+(`L1`, `L2`, ... with known ranges), so divisions by block sizes vanish in the canonical form instead of in the
+machine. `Expressions` turns such an `Expr` into instructions, once per scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from ...ir.expr import Atom, Call, Expr, Monomial, Range, Sym, const, sym
+from .builder import I64, Builder, Ty, V, i64, lane_constant, number
+
+
+class Expressions:
+    """Values of symbols, known ranges, and the code that was already written for an expression in an open scope."""
+
+    def __init__(self, b: Builder) -> None:
+        self.b = b
+        self.ranges: dict[str, Range] = {}
+        self._values: dict[str, V] = {}
+        self._depths: dict[str, int] = {}
+        self._scopes: list[dict[Expr, V]] = [{}]
+        self._fresh = 0
+
+    def bind(self, name: str, value: V, range: Range) -> None:
+        """Say what symbol `name` is, here and in inner scopes."""
+        self._values[name] = value
+        self._depths[name] = len(self._scopes)
+        self.ranges[name] = range
+
+    def fresh(self, prefix: str, value: V, range: Range) -> Expr:
+        """A new symbol for `value`."""
+        self._fresh += 1
+        self.bind(f"{prefix}{self._fresh}", value, range)
+        return sym(f"{prefix}{self._fresh}")
+
+    def lane(self, lanes: int) -> Expr:
+        """The symbol of the lane number, 0 .. lanes-1."""
+        name = f"@{lanes}"
+        if name not in self._values:
+            self._values[name] = lane_constant(Ty("i64", lanes), range(lanes))
+            self._depths[name] = 0
+            self.ranges[name] = (0, lanes - 1)
+        return sym(name)
+
+    def has_lanes(self, e: Expr) -> bool:
+        """True when its value differs between lanes."""
+        return any(name in self._values and self._values[name].ty.lanes for name in e.symbols())
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Code that does not dominate what follows: its values are forgotten at the end."""
+        self._scopes.append({})
+        yield
+        self._scopes.pop()
+
+    def simplify(self, e: Expr) -> Expr:
+        """`e` with what the ranges make superfluous removed."""
+        return recombine(e.simplify(self.ranges)) if _has_call(e) else e
+
+    def value(self, e: Expr) -> V:
+        """Code for `e`: an i64, or a vector of them when it depends on the lane."""
+        fixed = e.constant
+        if fixed is not None:
+            return i64(fixed)
+        for scope in reversed(self._scopes):
+            if e in scope:
+                return scope[e]
+        v = self._sum(e)
+        self._scopes[-1][e] = v
+        return v
+
+    def _depth(self, monomial: Monomial) -> int:
+        return max((self._depths.get(s, 0) for s in Expr({monomial: 1}).symbols()), default=0)
+
+    def _sum(self, e: Expr) -> V:
+        # What belongs to outer loops is added first, so that it can be hoisted as one value.
+        depths = {m: self._depth(m) for m, _ in e.terms}
+        deepest = max(depths.values())
+        outer = Expr({m: c for m, c in e.terms if depths[m] < deepest})
+        total: V | None = self.value(outer) if outer.terms else None
+        for m, c in e.terms:
+            if depths[m] == deepest:
+                part = self._product(m, c)
+                total = part if total is None else self._op("add", total, part)
+        assert total is not None
+        return total
+
+    def _op(self, name: str, a: V, b: V) -> V:
+        a, b = self.b.same_lanes(a, b)
+        return self.b.op(name, a, b)
+
+    def _product(self, monomial: Monomial, c: int) -> V:
+        total: V | None = None
+        for atom in monomial:
+            v = self._atom(atom)
+            total = v if total is None else self._op("mul", total, v)
+        if total is None:
+            return i64(c)
+        return total if c == 1 else self._op("mul", total, i64(c))
+
+    def _atom(self, atom: Atom) -> V:
+        if isinstance(atom, Sym):
+            return self._values[atom.name]
+        whole = Expr({(atom,): 1})
+        for scope in reversed(self._scopes):
+            if whole in scope:
+                return scope[whole]
+        a, b = self.b.same_lanes(self.value(atom.args[0]), self.value(atom.args[1]))
+        if atom.fn in ("min", "max"):
+            v = self.b.intrinsic("s" + atom.fn, a, b)
+        else:
+            low = atom.args[0].bounds(self.ranges)[0]
+            v = self._divide(atom, a, b, low is not None and low >= 0)
+        self._scopes[-1][whole] = v
+        return v
+
+    def _divide(self, atom: Call, a: V, b: V, nonnegative: bool) -> V:
+        emit, quotient = self.b, atom.fn == "floordiv"
+        n = atom.args[1].constant
+        if nonnegative:
+            return emit.op("udiv" if quotient else "urem", a, b)
+        if n is not None and n > 0 and n & (n - 1) == 0:
+            amount = n.bit_length() - 1 if quotient else n - 1
+            return emit.op("ashr" if quotient else "and", a, emit.splat(i64(amount), a.ty.lanes))
+        zero = number(0, a.ty)
+        r = emit.op("srem", a, b)
+        off = emit.op("and", emit.compare("ne", r, zero), emit.compare("slt", emit.op("xor", r, b), zero))
+        if quotient:
+            return emit.op("add", emit.op("sdiv", a, b), emit.convert("sext", off, "i64"))
+        return emit.select(off, emit.op("add", r, b), r)
+
+
+def _has_call(e: Expr) -> bool:
+    return any(isinstance(a, Call) for m, _ in e.terms for a in m)
+
+
+def recombine(e: Expr) -> Expr:
+    """`n*(x // n) + x % n` becomes `x` (times any factor)."""
+    terms: dict[Monomial, int] = dict(e.terms)
+    for monomial, c in e.terms:
+        for position, atom in enumerate(monomial):
+            if not (isinstance(atom, Call) and atom.fn == "mod") or monomial not in terms:
+                continue
+            n = atom.args[1].constant
+            rest = monomial[:position] + monomial[position + 1 :]
+            twin = Expr({(Call("floordiv", atom.args),): 1}) * Expr({rest: 1})
+            ((other, _),) = twin.terms
+            if n is not None and terms.get(other) == n * c:
+                kept = Expr({m: k for m, k in terms.items() if m not in (monomial, other)})
+                return recombine(kept + atom.args[0] * Expr({rest: c}))
+    return e
+
+
+def affine_part(e: Expr, base: Mapping[str, Expr], steps: Mapping[str, int]) -> tuple[Expr, dict[str, int]]:
+    """Split `e` over the symbols of `base`: the symbols in `steps` in which `e` is linear move by constants;
+    gives `e` with those at their base, and how far one unit of each moves it. The others are left to the caller."""
+    linear = {s: e.coefficient(s) * step for s, step in steps.items() if s in e.symbols() and e.is_linear_in(s)}
+    return e.substitute({s: base[s] for s in linear}), linear
+
+
+ZERO = const(0)
+__all__ = ["I64", "ZERO", "Expressions", "affine_part", "recombine"]

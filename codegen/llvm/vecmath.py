@@ -1,0 +1,126 @@
+"""Elementary f32 functions as straight-line code for any number of lanes.
+
+Range reductions and coefficients follow the Cephes library (S. L. Moshier, `expf`, `logf`, `tanhf`, `erff`); the
+code is ours. No step converts an out-of-range float to an integer, so NaN and infinities pass through arithmetic.
+Errors: exp, log within 2 ulp; tanh, sigmoid, erf within 4 ulp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .builder import Builder, V, number
+
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1)
+_LOG += (-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)
+_TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+_ERF = (7.853861353153693e-5, -8.010193625184903e-4, 5.188327685732524e-3, -2.685381193529856e-2)
+_ERF += (1.128358514861418e-1, -3.761262582423300e-1, 1.128379165726710)
+# erfc(x) = exp(-x*x) * P(1/x/x) / x; the two ranges of Cephes' erfcf.
+_ERFC_NEAR = (2.326819970068386e-2, -1.387039388740657e-1, 3.687424674597105e-1, -5.824733027278666e-1)
+_ERFC_NEAR += (6.210004621745983e-1, -4.944515323274145e-1, 3.404879937665872e-1, -2.741127028184656e-1, 5.638259427386472e-1)
+_ERFC_FAR = (-1.047766399936249e1, 1.297719955372516e1, -7.495518717768503, 2.921019019210786)
+_ERFC_FAR += (-1.015265279202700, 4.218463358204948e-1, -2.820767439740514e-1, 5.641895067754075e-1)
+
+
+class VectorMath:
+    """Emits the functions; `fma` names the multiply-add intrinsic of the target."""
+
+    def __init__(self, b: Builder, fma: str) -> None:
+        self.b = b
+        self._fma = fma
+
+    def fma(self, x: V, y: V, z: V) -> V:
+        """`x * y + z`."""
+        return self.b.intrinsic(self._fma, x, y, z)
+
+    def polynomial(self, x: V, coefficients: Sequence[float]) -> V:
+        """Horner's scheme, highest coefficient first."""
+        total = number(coefficients[0], x.ty)
+        for c in coefficients[1:]:
+            total = self.fma(total, x, number(c, x.ty))
+        return total
+
+    def _power_of_two(self, n: V) -> V:
+        b = self.b
+        biased = b.op("add", n, number(127, n.ty))
+        return b.bitcast(b.op("shl", biased, number(23, n.ty)), n.ty.of("float"))
+
+    def _clip(self, x: V, low: float, high: float) -> V:
+        # Written so that NaN stays NaN: the comparison is false and x is kept.
+        b = self.b
+        lo, hi = number(low, x.ty), number(high, x.ty)
+        x = b.select(b.compare("olt", x, lo), lo, x)
+        return b.select(b.compare("ogt", x, hi), hi, x)
+
+    def exp(self, x: V) -> V:
+        """e to the x: x = n ln 2 + r, |r| <= ln 2 / 2; the power of two is applied in halves (denormal results)."""
+        b = self.b
+        x = self._clip(x, -104.0, 89.0)
+        magic = number(12582912.0, x.ty)  # 1.5 * 2**23: adding it rounds to an integer in the low bits
+        shifted = self.fma(x, number(1.44269504088896341, x.ty), magic)
+        n = b.op("fsub", shifted, magic)
+        whole = b.op("sub", b.bitcast(shifted, x.ty.of("i32")), number(0x4B400000, x.ty.of("i32")))
+        r = self.fma(n, number(-0.693359375, x.ty), x)
+        r = self.fma(n, number(2.12194440e-4, x.ty), r)
+        p = self.polynomial(r, _EXP)
+        p = b.op("fadd", self.fma(p, b.op("fmul", r, r), r), number(1.0, x.ty))
+        half = b.op("ashr", whole, number(1, whole.ty))
+        p = b.op("fmul", p, self._power_of_two(half))
+        return b.op("fmul", p, self._power_of_two(b.op("sub", whole, half)))
+
+    def log(self, x: V) -> V:
+        """Natural logarithm: x = 2^e m with m in [sqrt(1/2), sqrt(2)), polynomial in m - 1."""
+        b, i32 = self.b, x.ty.of("i32")
+        f = lambda v: number(v, x.ty)  # noqa: E731
+        tiny = b.compare("olt", x, f(1.17549435e-38))
+        scaled = b.select(tiny, b.op("fmul", x, f(8388608.0)), x)
+        bits = b.bitcast(scaled, i32)
+        exponent = b.op("sub", b.op("lshr", bits, number(23, i32)), b.select(tiny, number(149, i32), number(126, i32)))
+        mantissa = b.op("or", b.op("and", bits, number(0x7FFFFF, i32)), number(0x3F000000, i32))
+        m, e = b.bitcast(mantissa, x.ty), b.convert("sitofp", exponent, "float")
+        low = b.compare("olt", m, f(0.707106781186547524))
+        e = b.op("fsub", e, b.select(low, f(1.0), f(0.0)))
+        m = b.op("fadd", b.op("fsub", m, f(1.0)), b.select(low, m, f(0.0)))
+        z = b.op("fmul", m, m)
+        y = b.op("fmul", b.op("fmul", m, z), self.polynomial(m, _LOG))
+        y = self.fma(e, f(-2.12194440e-4), y)
+        y = self.fma(z, f(-0.5), y)
+        result = self.fma(e, f(0.693359375), b.op("fadd", m, y))
+        inf = f(float("inf"))
+        result = b.select(b.compare("oeq", x, inf), inf, result)
+        result = b.select(b.compare("oeq", x, f(0.0)), f(float("-inf")), result)
+        return b.select(b.compare("uge", x, f(0.0)), b.select(b.compare("uno", x, x), x, result), f(float("nan")))
+
+    def sigmoid(self, x: V) -> V:
+        """1 / (1 + exp(-x)), without overflow: both signs use exp(-|x|)."""
+        b = self.b
+        one = number(1.0, x.ty)
+        e = self.exp(b.negate(b.intrinsic("fabs", x)))
+        positive = b.compare("oge", x, number(0.0, x.ty))
+        return b.op("fdiv", b.select(positive, one, e), b.op("fadd", one, e))
+
+    def tanh(self, x: V) -> V:
+        """Odd polynomial below 0.625, else 1 - 2 / (exp(2x) + 1)."""
+        b = self.b
+        z, size = b.op("fmul", x, x), b.intrinsic("fabs", x)
+        near = self.fma(b.op("fmul", self.polynomial(z, _TANH), z), x, x)
+        e = self.exp(b.op("fadd", size, size))
+        far = b.op("fdiv", number(2.0, x.ty), b.op("fadd", e, number(1.0, x.ty)))
+        far = b.intrinsic("copysign", b.op("fsub", number(1.0, x.ty), far), x)
+        return b.select(b.compare("olt", size, number(0.625, x.ty)), near, far)
+
+    def erf(self, x: V) -> V:
+        """Odd polynomial below 1, else 1 - erfc."""
+        b = self.b
+        z, size = b.op("fmul", x, x), b.intrinsic("fabs", x)
+        near = b.op("fmul", x, self.polynomial(z, _ERF))
+        safe = self._clip(size, 1.0, 6.0)
+        q = b.op("fdiv", number(1.0, x.ty), safe)
+        y = b.op("fmul", q, q)
+        is_near = b.compare("olt", safe, number(2.0, x.ty))
+        p = b.select(is_near, self.polynomial(y, _ERFC_NEAR), self.polynomial(y, _ERFC_FAR))
+        erfc = b.op("fmul", b.op("fmul", self.exp(b.negate(b.op("fmul", safe, safe))), q), p)
+        far = b.intrinsic("copysign", b.op("fsub", number(1.0, x.ty), erfc), x)
+        return b.select(b.compare("olt", size, number(1.0, x.ty)), near, far)

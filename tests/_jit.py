@@ -1,0 +1,109 @@
+"""Runs emitted kernels in this process: objects loaded with LLJIT, buffers in their physical layouts."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from planish.codegen.llvm.kernel import KernelCode, emit_kernel
+from planish.codegen.llvm.objects import compile_object
+from planish.ir.core import Region
+from planish.ir.expr import as_expr
+from planish.ir.kernel.builder import KernelBuilder
+from planish.ir.kernel.form import Kernel
+from planish.ir.packing import packed, unpack
+from planish.ir.target_info import TargetInfo
+from planish.ir.types import TensorType
+
+_FAIL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_TASK = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32
+)
+GUARD = 256  # bytes around every buffer that must stay as they are
+
+
+def kernel_of(k: KernelBuilder, name: str = "test") -> Kernel:
+    """The kernel in `k`, outlined."""
+    op = k.finish([])
+    kernel = Kernel(name, attributes={"outputs": len(k.outputs)})
+    region: Region = op.region
+    region.parent = kernel  # type: ignore[assignment]
+    kernel.body = region
+    return kernel
+
+
+@dataclass
+class Loaded:
+    """A kernel as machine code. `failures` collects calls of planish_fail_index: (node, value, low, end)."""
+
+    kernel: Kernel
+    code: KernelCode
+    symbols: tuple[str, ...]
+    object: bytes
+    failures: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._jit = llvm.create_lljit_compiler()
+        self._callback = _FAIL(lambda env, *rest: self.failures.append(rest) or 7)  # type: ignore[func-returns-value]
+        builder = llvm.JITLibraryBuilder().add_object_img(self.object).add_current_process()
+        builder.import_symbol("planish_fail_index", ctypes.cast(self._callback, ctypes.c_void_p).value)
+        for stage in self.code.stages:
+            builder.export_symbol(stage.symbol)
+        self._library = builder.link(self._jit, self.code.stages[0].symbol if self.code.stages else "empty")
+        self._tasks = [_TASK(self._library[s.symbol]) for s in self.code.stages]
+
+    def run(self, *arrays: np.ndarray, symbols: Mapping[str, int] | None = None, parts: int = 1) -> list[np.ndarray]:
+        """The outputs for `arrays`; ranges are cut into `parts`. Raises AssertionError for a nonzero status or a
+        write outside a buffer."""
+        symbols = dict(symbols or {})
+        outs = self.kernel.outputs
+        types = [p.tensor for p in self.kernel.params] + list(self.code.locals)
+        types = [_fixed(t, symbols) for t in types]
+        images = [packed(np.ascontiguousarray(a), t.layout) for a, t in zip(arrays, types, strict=False)]
+        first = len(self.kernel.params) - outs
+        assert len(images) in (first, first + outs)
+        stores = [_guarded(images[n] if n < len(images) else None, t) for n, t in enumerate(types)]
+        status = self.call([s[GUARD:] for s in stores], symbols, parts)
+        assert status == 0, f"status {status}, failures {self.failures}"
+        for s in stores:
+            assert (s[:GUARD] == 0xA5).all() and (s[-GUARD:] == 0xA5).all(), "a write outside a buffer"
+        results = types[first : len(self.kernel.params)]
+        return [unpack(s[GUARD:-GUARD], t) for s, t in zip(stores[first:], results, strict=False)]
+
+    def call(self, buffers: Sequence[np.ndarray], symbols: Mapping[str, int], parts: int = 1) -> int:
+        """Run all stages on physical buffers; gives the status."""
+        pointers = (ctypes.c_void_p * len(buffers))(*(b.ctypes.data for b in buffers))
+        values = (ctypes.c_int64 * max(1, len(self.symbols)))(*(symbols[s] for s in self.symbols))
+        for task, stage in zip(self._tasks, self.code.stages, strict=True):
+            count = as_expr(stage.count).evaluate(symbols)
+            scratch = np.zeros(as_expr(stage.scratch_bytes).evaluate(symbols) + 64, np.uint8)
+            env = (ctypes.c_int64 * 8)(0, 0, 0, 0, 0, scratch.ctypes.data, scratch.nbytes, 0)
+            cuts = [count * i // parts for i in range(parts + 1)]
+            for begin, end in zip(cuts, cuts[1:], strict=False):
+                status = task(ctypes.addressof(env), ctypes.addressof(pointers), ctypes.addressof(values), begin, end, 0)
+                if status:
+                    return status
+        return 0
+
+
+def load(kernel: Kernel, target: TargetInfo, symbols: Sequence[str] = (), **options: object) -> Loaded:
+    """Compile `kernel` for `target` and load it."""
+    code = emit_kernel(kernel, target, "pk_test", program_symbols=symbols, **options)  # type: ignore[arg-type]
+    return Loaded(kernel, code, tuple(symbols), compile_object(code.text, target, 2))
+
+
+def _fixed(t: TensorType, symbols: Mapping[str, int]) -> TensorType:
+    return TensorType(t.dtype, tuple(as_expr(d).evaluate(symbols) for d in t.dims), t.layout)
+
+
+def _guarded(image: bytes | None, t: TensorType) -> np.ndarray:
+    size = as_expr(t.storage_bytes).constant
+    assert size is not None
+    whole = np.full(size + 2 * GUARD, 0xA5, np.uint8)
+    if image is not None:
+        whole[GUARD:-GUARD] = np.frombuffer(image, np.uint8)[:size]
+    return whole
