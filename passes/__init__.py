@@ -5,7 +5,17 @@ Importing this package registers every pass: a new pass is a new module here and
 
 from __future__ import annotations
 
-from . import cse, dce, form_kernels, fuse_kernels, lower_program, plan_memory
+from . import (
+    canonicalize,
+    cse,
+    dce,
+    fold,
+    fold_batch_norm,
+    form_kernels,
+    fuse_kernels,
+    lower_program,
+    plan_memory,
+)
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
 
 __all__ = [
@@ -14,8 +24,11 @@ __all__ = [
     "PassContext",
     "PassManager",
     "PassReport",
+    "canonicalize",
     "cse",
     "dce",
+    "fold",
+    "fold_batch_norm",
     "form_kernels",
     "fuse_kernels",
     "lower_program",

@@ -38,9 +38,11 @@ from .kernel_edit import (
 FUSED: Counter[str] = Counter()  # how often each kind of fusion was done in this process
 
 EXPENSIVE = frozenset(
-    "exp log log1p expm1 pow sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf sigmoid sqrt rsqrt "
-    "div rem floormod".split()
-)
+    {
+        "exp", "log", "log1p", "expm1", "pow", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh",
+        "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid", "sqrt", "rsqrt", "div", "rem", "floormod",
+    }
+)  # fmt: skip
 _GUESS = 64  # what a symbolic dimension is taken for when work is estimated
 
 

@@ -128,7 +128,9 @@ class Join:
         assert self.hole is not None and not self.hole.uses, "a read or write of the fused buffer is left"
         tidy_region(self.region)
         drop_unused(self.region, self.args)
-        return KernelOp(tuple(self.args), self.region, label=label, loc=loc)
+        fused = KernelOp(tuple(self.args), self.region, label=label)
+        fused.loc = loc
+        return fused
 
 
 def prologue(producer: KernelOp, consumer: KernelOp) -> KernelOp | None:
