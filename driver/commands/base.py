@@ -93,11 +93,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
 
     Every cell is text, never markup: names come from models.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="")
+    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD)
+    table.show_header = any(columns)
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float | None) for row in rows)
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,9 @@ def _target(arguments: argparse.Namespace) -> TargetInfo | None:
     """The CPU that passes schedule for; none is made if there are no passes, since that needs LLVM."""
     if not arguments.passes:
         return None
-    from planish.codegen.llvm.target import make_target
+    from planish.codegen.llvm.target import target_for
 
-    return make_target(arguments.cpu, arguments.threads)
+    return replace(target_for(arguments.cpu), threads=arguments.threads)
 
 
 def list_passes() -> None:
