@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -105,7 +104,6 @@ def link(
             _link_object(compiler, chosen, weights, weights_bytes, folder, result, name=name)
             if emit == "static":
                 _archive(folder, result, name)
-        result.chmod((0o777 if emit in ("exe", "lib") else 0o666) & ~_umask())
         result.replace(out)
 
 
@@ -115,9 +113,11 @@ def _writing(out: Path, size: int) -> Iterator[Path]:
     shown = log_text(str(out))
     if out.is_dir():
         raise LinkError(f"cannot write {shown}: it is a folder; give a file name")
+    if out.exists() and not out.is_file():
+        raise LinkError(f"cannot write {shown}: it is a device or pipe; give the name of a file")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{out.name[:40]}-", dir=out.parent) as name:
-            yield Path(name)
+            yield Path(name).resolve()
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -128,12 +128,6 @@ def _writing(out: Path, size: int) -> Iterator[Path]:
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason += "; choose a folder that you may write to"
         raise LinkError(f"cannot write {shown}: {reason}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _materialise(objects: Sequence[Path | bytes], folder: Path) -> list[Path]:

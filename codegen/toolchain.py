@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ COMPILE_FLAGS = (
     "-fno-strict-aliasing", "-fstack-protector-strong", "-g0", "-pthread", "-Werror=implicit-function-declaration",
 )  # fmt: skip
 _KEEP = 8  # cache entries
+_JOBS = 4  # compilers at a time
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def cache_folder() -> Path:
     Raises `LinkError` if it cannot be made, or if others could have put code there.
     """
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(base) / "planish"
+    folder = Path(base).absolute() / "planish"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = folder.stat()
@@ -136,8 +138,15 @@ def _build(compiler: Compiler, flags: Sequence[str], sources: Sequence[Path], en
             aside = Path(name) / "entry"
             aside.mkdir()
             prefix = f"-ffile-prefix-map={NATIVE}=."
-            # In one call the compiler works file by file, in its working folder, and names the objects itself.
-            compiler.run([*flags, prefix, "-I", str(NATIVE), "-c", *map(str, sources)], aside, "compiling the C runtime")
+            common = [*flags, prefix, "-I", str(NATIVE), "-c"]
+            # One call compiles several files; the objects get the sources' names in the working folder.
+            groups = [sources[i::_JOBS] for i in range(_JOBS) if sources[i::_JOBS]]
+            with ThreadPoolExecutor(_JOBS) as pool:
+                for done in [
+                    pool.submit(compiler.run, [*common, *map(str, group)], aside, "compiling the C runtime")
+                    for group in groups
+                ]:
+                    done.result()
             (aside / "SHA256SUMS").write_text(_checksums(aside, sources))
             if entry.exists():  # damaged
                 shutil.rmtree(entry)

@@ -55,11 +55,11 @@ class Core:
     """One loaded artifact. Unloaded when the last reference to it is gone: model, bindings and calls hold one each."""
 
     def __init__(self, path: Path, threads: int, pool: Pool) -> None:
-        check_file(path)
-        shown = log_text(str(path))
         self._pool: Pool | None = None
         self._idle: list[Context] = []
         self._lock = threading.Lock()
+        check_file(path)
+        shown = log_text(str(path))
         self.threads = threads
         try:
             self.library = Library(str(path.absolute()))
@@ -121,12 +121,12 @@ class Context:
     """A native context. It does not keep its core alive: whoever uses it does."""
 
     def __init__(self, core: Core) -> None:
+        self._inputs = [_Slot("input", port) for port in core.inputs]
+        self._outputs = [_Slot("output", port) for port in core.outputs]
         message, handle = Message(), c_void_p()
         if core.library.context_create(core.model, core.native_pool, core.threads, byref(handle), byref(message)):
             raise RunError(message.text.decode(errors="replace"))
         self.handle = handle.value
-        self._inputs = [_Slot(port) for port in core.inputs]
-        self._outputs = [_Slot(port) for port in core.outputs]
 
     def destroy(self, library: Library) -> None:
         library.context_destroy(self.handle)
@@ -160,8 +160,8 @@ class Context:
 class _Slot:
     """The tensor structure of one input or output, kept from call to call."""
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+    def __init__(self, what: str, port: Port) -> None:
+        self._what = f"{what} {log_text(port.name)}"
         self._tensor = Tensor()
         self._pointer = POINTER(Tensor)(self._tensor)
         self._tensor.device_type = 1
@@ -171,12 +171,12 @@ class _Slot:
             code, bits = dlpack_code(port.dtype)
             numpy_dtype(port.dtype)
         except KeyError:
-            raise InputError(f"{log_text(port.name)}: type {port.dtype} cannot be passed from Python") from None
+            raise InputError(f"{self._what}: type {port.dtype} cannot be passed from Python") from None
         self._tensor.dtype.code, self._tensor.dtype.bits, self._tensor.dtype.lanes = code, bits, 1
 
     def fill(self, data: Array, shape: tuple[int, ...]) -> Any:
         if len(shape) > 32:
-            raise InputError(f"{log_text(self._port.name)}: rank: expected at most 32, got {len(shape)}")
+            raise InputError(f"{self._what}: rank: expected at most 32, got {len(shape)}")
         self._tensor.data = data.__array_interface__["data"][0]
         self._tensor.ndim = len(shape)
         self._shape[: len(shape)] = shape

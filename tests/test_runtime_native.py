@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from _artifact import NATIVE, ROOT, compiler
 
+from planish.runtime import Port
+from planish.runtime.selftest import seeded_input
+
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-std=c11"]
 
 
@@ -74,6 +77,22 @@ def test_quota_of_the_control_group(native: Path, tmp_path: Path, proc: str, fil
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     run(native, "quota", tmp_path / "proc", root, expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lo", "hi"),
+    [("f32", -2, 3), ("f64", -1e3, 1e3), ("f16", -2, 3), ("f16", 0, 1e-4), ("bf16", -2, 3), ("bool", 0, 1), ("i64", -5, 5),
+     ("i32", 0, 30521), ("u8", 0, 255), ("i8", -128, 127), ("u64", 0, 1000), ("i4", -8, 7), ("u4", 0, 15),
+     ("f8e4m3fn", 0, 1), ("f4e2m1", 0, 1)],
+)  # fmt: skip
+def test_c_and_python_make_the_same_inputs(native: Path, tmp_path: Path, dtype: str, lo: float, hi: float) -> None:
+    run(native, "seeded", dtype, lo, hi, tmp_path / "x.npz")
+    (made,) = np.load(tmp_path / "x.npz").values()
+    expected = seeded_input(Port("x", dtype, ()), 1, 99, (7, 143), lo, hi)
+    if dtype in ("i4", "u4", "f4e2m1"):  # one element in a byte
+        assert np.array_equal(made, expected.view(np.uint8) & 15)
+    else:
+        assert np.array_equal(made, expected.view(made.dtype))
 
 
 # ---- NumPy files: sound ones are read, all others refused, none crashes ----

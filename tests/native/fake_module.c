@@ -75,5 +75,6 @@ static const planish_selftest_sample samples[] = {{2, 0, 0, FAKE_WEIGHTS / 4 - 1
 static const planish_selftest selftest = {7, test_symbols, test_ranges, test_sums, 1e-6, 1e-6, 1, samples};
 
 const planish_module planish_module_data = {
-    PLANISH_ABI_VERSION, 2, 3, 1, inputs, outputs, symbols, run, sizes, 2, nodes, 1, features, FAKE_WEIGHTS, manifest,
+    PLANISH_ABI_VERSION, 2, 3, 1, inputs, outputs, symbols, run, sizes, 2, nodes,
+    sizeof features / sizeof *features, features, FAKE_WEIGHTS, manifest,
     sizeof manifest - 1, &selftest};

@@ -380,6 +380,22 @@ static void test_files(char **paths) {
   }
 }
 
+/* ---- seeded inputs: DTYPE LO HI FILE.npz; tests/test_runtime_native.py compares with Python's ---- */
+static void test_seeded(char **arguments) {
+  static const int64_t dims[] = {7, -1};
+  const planish_io_spec specs[2] = {{"a", "f32", 2, dims}, {"x", arguments[0], 2, dims}};
+  const int64_t symbols[] = {143};
+  const double ranges[] = {0, 1, atof(arguments[1]), atof(arguments[2])};
+  const planish_selftest test = {.seed = 99, .symbols = symbols, .ranges = ranges};
+  const planish_module module = {.n_inputs = 2, .inputs = specs, .selftest = &test};
+  planish_array array = {0};
+  planish_message message;
+  CHECK(planish_seeded_input(&module, 1, &array, &message) == PLANISH_OK);
+  CHECK(planish_npz_save(arguments[3], &array, 1, &message) == PLANISH_OK);
+  free(array.name);
+  free(array.data);
+}
+
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
@@ -396,6 +412,7 @@ int main(int argc, char **argv) {
     found = true;
   }
   if (!strcmp(argv[1], "quota") && argc == 5) test_quota(argv + 2), found = true;
+  if (!strcmp(argv[1], "seeded") && argc == 6) test_seeded(argv + 2), found = true;
   if (!strcmp(argv[1], "files")) test_files(argv + 2), found = true;
   CHECK(found);
   puts("ok");
