@@ -6,19 +6,16 @@ the machine and the file at once.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from planish.ir.core import Graph, Module, Value
+from planish.ir.core import Module, Value
 from planish.ir.errors import PlanishError
 from planish.ir.interp import run_graph
 from planish.ir.types import DTYPES, TensorType
-from planish.runtime.manifest import Sample, SelfTest
-from planish.runtime.selftest import make_input
+from planish.runtime.manifest import Port, SelfTest
+from planish.runtime.selftest import record, seeded_input
 
 SEED = 20240229
-SAMPLES_PER_OUTPUT = 8
 # Reductions in another order, Winograd and vector math stay well inside; a wrong kernel does not.
 RTOL = 1e-3
 
@@ -31,29 +28,19 @@ def golden_test(module: Module) -> SelfTest | None:
     if not all(isinstance(t, TensorType) and t.is_static and DTYPES[t.dtype].bits >= 8 for t in types):
         return None
     ranges = [_range(p) for p in graph.params]
-    inputs = {
-        p.name: make_input(SEED, i, p.tensor.dtype, p.tensor.static_shape, ranges[i]) for i, p in enumerate(graph.params)
-    }
+    inputs: dict[str, np.ndarray] = {}
+    for i, (p, (low, high)) in enumerate(zip(graph.params, ranges, strict=True)):
+        shape = p.tensor.static_shape
+        inputs[p.name] = seeded_input(Port(p.name, p.tensor.dtype, shape), i, SEED, shape, low, high)
     try:
         with np.errstate(all="ignore"):
-            outputs = run_graph(module, inputs)
+            results = run_graph(module, inputs)
     except PlanishError:
         return None
-    return _expected(graph, [outputs[name] for name in graph.result_names], ranges)
-
-
-def _expected(graph: Graph, outputs: list[Any], ranges: list[tuple[float, float]]) -> SelfTest:
-    samples: list[Sample] = []
-    sums: list[tuple[float, float] | None] = []
-    largest = 0.0
-    for number, array in enumerate(outputs):
-        wide = np.asarray(array).astype(np.float64).reshape(-1)
-        finite = bool(np.isfinite(wide).all())
-        sums.append((float(wide.sum()), float(np.abs(wide).sum())) if finite else None)
-        largest = max(largest, float(np.abs(wide[np.isfinite(wide)]).max(initial=0.0)))
-        for index in sorted({int(i) for i in np.linspace(0, wide.size - 1, SAMPLES_PER_OUTPUT)} if wide.size else ()):
-            samples.append(Sample(number, index, float(wide[index])))
-    return SelfTest(SEED, (), tuple(ranges), tuple(sums), tuple(samples), RTOL, max(1e-30, 1e-4 * largest))
+    outputs = [results[name] for name in graph.result_names]
+    wide = [np.abs(o.astype(np.float64)) for o in outputs if o.size]
+    largest = max((float(np.max(w, where=np.isfinite(w), initial=0.0)) for w in wide), default=0.0)
+    return record(SEED, (), ranges, outputs, rtol=RTOL, atol=max(1e-30, 1e-4 * largest))
 
 
 def _range(parameter: Value) -> tuple[float, float]:

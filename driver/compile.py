@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,15 +17,15 @@ from planish._selftest import golden_test
 from planish._version import __version__
 from planish.codegen.cache import Cache, digest
 from planish.codegen.link import Emit, link
-from planish.codegen.llvm.compile import CompiledKernels, compile_kernels, compile_program
-from planish.codegen.llvm.objects import assembly, code_bytes, llvm_version
-from planish.codegen.llvm.target import make_target
+from planish.codegen.llvm.compile import CompiledKernels, code_bytes, compile_kernels, compile_program, llvm_version
+from planish.codegen.llvm.objects import compile_assembly
+from planish.codegen.llvm.target import target_for
 from planish.frontend import read_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim
-from planish.ir.packing import pack
-from planish.ir.program import Program, Weight
+from planish.ir.packing import weights_image
+from planish.ir.program import Program
 from planish.ir.target_info import TargetInfo
 from planish.ir.types import TensorType
 from planish.passes import PassContext, PassManager, PassReport
@@ -113,7 +113,7 @@ def compile_file(
     steps.done("read")
     selftest = golden_test(module)
     steps.done("self-test")
-    target = make_target(options.cpu, options.threads or _threads())
+    target = target_for(options.cpu)
     report.passes = lower(module, target, options)
     steps.done("passes")
     program = _program(module)
@@ -127,7 +127,7 @@ def compile_file(
     _fill(report, program, kernels, main)
     if emit in LINKED:
         name = str(module.attributes.get("name") or out.stem)
-        link([*kernels.objects, main], weight_chunks(program), report.weights_bytes, emit, out, name=name)
+        link([*kernels.objects, main], weights_image(program), report.weights_bytes, emit, out, name=name)
     else:
         _write_text([*kernels.texts, text], emit, target, out)
     steps.done("link")
@@ -141,15 +141,6 @@ def lower(module: Module, target: TargetInfo, options: Options) -> list[PassRepo
     return manager.run(module)
 
 
-def program_weights(program: Program) -> list[tuple[int, Weight]]:
-    """The program's weights by offset, each offset once."""
-    by_offset: dict[int, Weight] = {}
-    for op in program.walk():
-        if isinstance(op, Weight):
-            by_offset.setdefault(op.offset, op)
-    return sorted(by_offset.items())
-
-
 def _program(module: Module) -> Program:
     found = [f for f in module.functions.values() if isinstance(f, Program)]
     if len(found) != 1:
@@ -159,22 +150,6 @@ def _program(module: Module) -> Program:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def weight_chunks(program: Program) -> Iterator[bytes]:
-    """The packed weights section, in order of offsets, gaps filled with zeros."""
-    at = 0
-    for offset, op in program_weights(program):
-        if offset > at:
-            yield bytes(offset - at)
-            at = offset
-        type = op.results[0].tensor
-        for chunk in pack(op.value.array(), type.layout):
-            at += len(chunk)
-            yield chunk
-    total = int(program.attributes["weights_bytes"])
-    if total > at:
-        yield bytes(total - at)
 
 
 def make_manifest(
@@ -227,7 +202,7 @@ def _fill(report: CompileReport, program: Program, kernels: CompiledKernels, mai
 def _write_text(texts: Sequence[str], emit: str, target: TargetInfo, out: Path) -> None:
     """`--emit llvm` and `asm`: all modules after one another, each under a comment line."""
     mark = "#" if emit == "asm" else ";"
-    shown = [assembly(t, target) for t in texts] if emit == "asm" else texts
+    shown = [compile_assembly(t, target) for t in texts] if emit == "asm" else texts
     with written_beside(out) as place:
         place.write_text("".join(f"{mark} ---- module {i} ----\n{t}\n" for i, t in enumerate(shown)))
 

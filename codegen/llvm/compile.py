@@ -131,3 +131,13 @@ def compile_program(
         program, kernels.stages, target, manifest=manifest, features=features, scratch=kernels.scratch, selftest=selftest
     )
     return text, compile_object(text, target, 1)
+
+
+def code_bytes(body: bytes) -> int:
+    """Bytes of machine code in an object."""
+    return sum(s.size() for s in llvm.ObjectFileRef.from_data(body).sections() if s.is_text())
+
+
+def llvm_version() -> str:
+    """The version of LLVM that makes the code, as text."""
+    return ".".join(map(str, llvm.llvm_version_info))
