@@ -57,12 +57,9 @@ def load(source: Path | str | bytes | onnx.ModelProto) -> Loaded:
         with path.open("rb") as file:
             if path.stat().st_size == 0:
                 raise ModelError(f"{path}: the file is empty: expected an ONNX model; fetch or export it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                view = memoryview(data)
-                try:
-                    return _parse(view, str(path), path.absolute(), b"")
-                finally:
-                    view.release()
+            # Not closed by hand: the traceback of an error holds parts of the view. The last reference unmaps it.
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return _parse(view, str(path), path.absolute(), b"")
     except (OSError, ValueError) as e:  # ValueError: a path with a NUL character
         reason = e.strerror if isinstance(e, OSError) else str(e)
         raise ModelError(f"{path}: cannot read the model: {reason}") from e
