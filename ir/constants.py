@@ -172,3 +172,11 @@ class Constant(Op, name="constant"):
 
     def infer(self) -> Sequence[Type]:
         return [self.value.type]
+
+    def reference(self) -> np.ndarray:
+        """Its elements."""
+        return self.value.array()
+
+    def reference(self) -> np.ndarray:
+        """The elements: the operation's NumPy meaning."""
+        return self.value.array()

@@ -1,0 +1,203 @@
+"""The NumPy meaning of all three forms: what every other way of running a model is held against.
+
+Tensor operations run through their own `reference`; no operation is known here by name. Kernels run through
+`ir.kernel.interp`. A program runs over flat memory, addressed through layouts and arena offsets, so that a wrong
+layout, view or plan shows in the result; memory that nobody wrote holds poison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .core import Function, Graph, Module, Op, Region, Value
+from .errors import PlanishError
+from .expr import as_expr
+from .kernel.buffers import Buffer, bind_symbols, concrete, storage_elements
+from .kernel.form import Kernel, KernelOp
+from .kernel.interp import EvaluationError, execute, run_kernel
+from .program import Alloc, Call, If, Input, Output, Program, View, Weight
+from .types import DTYPES, TensorType
+
+Array = Any
+
+
+def evaluate(op: Op, operands: Sequence[Array | None], symbols: Mapping[str, int] | None = None) -> tuple[Array, ...]:
+    """The results of one tensor-form operation for arrays in operand order (None where an optional one is absent).
+    `symbols` gives shape symbols that a kernel's inputs do not tell. Raises `EvaluationError` naming the node."""
+    if isinstance(op, KernelOp):
+        return tuple(run_kernel(op, [np.asarray(a) for a in operands], symbols))
+    reference = getattr(op, "reference", None)
+    if reference is None:
+        raise EvaluationError(f"{op.loc or op.text_name}: {op.text_name} has no NumPy meaning")
+    with np.errstate(all="ignore"):
+        found = reference(*operands)
+    results = found if isinstance(found, tuple) else (found,)
+    if len(results) != len(op.results):
+        raise EvaluationError(f"{op.loc or op.text_name}: expected {len(op.results)} results, got {len(results)}")
+    return tuple(_checked(op, value.type, array) for value, array in zip(op.results, results, strict=True))
+
+
+def _checked(op: Op, type: Any, array: Array) -> Array:
+    if not isinstance(type, TensorType):
+        return array
+    array = np.asarray(array)
+    want = DTYPES[type.dtype].numpy
+    shape = type.shape
+    fits = shape is None or (
+        len(shape) == array.ndim
+        and all(not isinstance(d, int) or d == n for d, n in zip(shape, array.shape, strict=True))
+    )
+    if (array.dtype != want and type.dtype != "string") or not fits:
+        raise EvaluationError(
+            f"{op.loc or op.text_name}: {op.text_name}: expected {type}, got {array.dtype}{list(array.shape)}"
+        )
+    return array
+
+
+def run_graph(graph: Graph | Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs, by name, of a graph (or of a module's `main`) for inputs by name. A value is freed after its last
+    use. Outputs without a name are called `0`, `1`, ... Raises `PlanishError` for inputs that do not fit."""
+    graph = graph.main if isinstance(graph, Module) else graph
+    arrays, symbols = _inputs(graph.params, [p.name or str(i) for i, p in enumerate(graph.params)], inputs)
+    results = _run_region(graph.body, arrays, symbols)
+    names = graph.result_names or [str(i) for i in range(len(results))]
+    return dict(zip(names, results, strict=True))
+
+
+def _inputs(
+    params: Sequence[Value], names: Sequence[str], inputs: Mapping[str, Array]
+) -> tuple[list[Array], dict[str, int]]:
+    unknown = sorted(inputs.keys() - set(names))
+    missing = [name for name in names if name not in inputs]
+    if unknown or missing:
+        raise PlanishError(f"inputs: expected {', '.join(names) or 'none'}, got {', '.join(inputs) or 'none'}")
+    symbols: dict[str, int] = {}
+    arrays: list[Array] = []
+    ranked: list[tuple[TensorType, tuple[int, ...], str]] = []
+    for p, name in zip(params, names, strict=True):
+        array = inputs[name]
+        if isinstance(p.type, TensorType):
+            array = np.asarray(array)
+            want = DTYPES[p.type.dtype].numpy
+            if array.dtype != want and p.type.dtype != "string":
+                raise PlanishError(f"input {name}: expected element type {p.type.dtype}, got {array.dtype}")
+            if p.type.shape is not None:
+                ranked.append((p.type, array.shape, f"input {name}"))
+        arrays.append(array)
+    bind_symbols([t for t, _, _ in ranked], [s for _, s, _ in ranked], [n for _, _, n in ranked], symbols)
+    return arrays, symbols
+
+
+def _run_region(region: Region, arguments: Sequence[Array], symbols: Mapping[str, int]) -> list[Array]:
+    left = {v: len(v.uses) for v in region.params}
+    arrays: dict[Value, Array] = dict(zip(region.params, arguments, strict=True))
+    for op in region:
+        if op.terminator:
+            return [arrays[v] for v in op.inputs]
+        results = evaluate(op, [None if v is None else arrays[v] for v in op.operands], symbols)
+        for value, array in zip(op.results, results, strict=True):
+            left[value] = len(value.uses)
+            if left[value]:
+                arrays[value] = array
+        for v in op.inputs:
+            left[v] -= 1
+            if not left[v]:
+                del arrays[v]
+    return []
+
+
+# -- programs -------------------------------------------------------------------------------------------------------
+
+
+def run_program(module: Module, inputs: Mapping[str, Array], name: str = "program") -> dict[str, Array]:
+    """The outputs, by label, of program `name` of the module for inputs by label. Buffers with planned offsets lie in
+    one arena, as in an artifact. Raises `PlanishError` for inputs that do not fit."""
+    program = module.functions.get(name)
+    if not isinstance(program, Program):
+        programs = [f for f in module.functions.values() if isinstance(f, Program)]
+        if len(programs) != 1:
+            raise PlanishError(
+                f"expected a program @{name} in the module, got {', '.join(module.functions) or 'nothing'}"
+            )
+        program = programs[0]
+    given = sorted((op for op in program.walk() if isinstance(op, Input)), key=lambda op: op.index)
+    labels = [op.label or str(op.index) for op in given]
+    arrays, symbols = _inputs([op.result for op in given], labels, inputs)
+    machine = _ProgramMachine(module, program, dict(zip(given, arrays, strict=True)), symbols)
+    machine.region(program.body)
+    return {label: buffer.array() for label, buffer in machine.outputs.items()}
+
+
+class _ProgramMachine:
+    def __init__(self, module: Module, program: Function, inputs: dict[Op, Array], symbols: dict[str, int]) -> None:
+        self.module = module
+        self.inputs = inputs
+        self.symbols = symbols
+        self.buffers: dict[Value, Buffer] = {}
+        self.outputs: dict[str, Buffer] = {}
+        size = as_expr(program.attributes.get("arena_bytes") or 0).evaluate(symbols)
+        self.arena = np.full(int(size), 0xFF, np.uint8)  # NaN in every float type
+
+    def region(self, region: Region) -> None:
+        for op in region:
+            if isinstance(op, Call):
+                self.call(op)
+            elif isinstance(op, If):
+                chosen = bool(self.buffers[op.condition].array().reshape(-1)[0])
+                self.region(op.then if chosen else op.otherwise)
+            elif op.results:
+                self.buffers[op.result] = self.buffer(op, concrete(op.result.tensor, self.symbols))
+
+    def buffer(self, op: Op, type: TensorType) -> Buffer:
+        match op:
+            case Input():
+                return Buffer.of(self.inputs[op], type)
+            case Output():
+                made = self.outputs[op.label or str(op.index)] = Buffer.empty(type)
+                return made
+            case Weight():
+                return _packed(op.value.array(), type)
+            case Alloc():
+                return Buffer.empty(type) if op.offset is None else self.planned(op, type)
+            case View():
+                source = self.buffers[op.source].data
+                data = source.view(np.uint8).view(DTYPES[type.dtype].numpy)
+                if data.size != storage_elements(type):
+                    raise EvaluationError(
+                        f"p.view: expected {storage_elements(type)} elements for {type}, got {data.size}"
+                    )
+                return Buffer(data, type)
+            case _:
+                raise EvaluationError(f"program: {op.text_name} gives no buffer")
+
+    def planned(self, op: Alloc, type: TensorType) -> Buffer:
+        assert op.offset is not None
+        start = int(as_expr(op.offset).evaluate(self.symbols))
+        stop = start + storage_elements(type) * DTYPES[type.dtype].bytes
+        if not 0 <= start <= stop <= self.arena.size:
+            raise EvaluationError(f"p.alloc: expected bytes within 0 .. {self.arena.size}, got {start} .. {stop}")
+        return Buffer(self.arena[start:stop].view(DTYPES[type.dtype].numpy), type)
+
+    def call(self, op: Call) -> None:
+        kernel = self.module.functions[op.kernel]
+        assert isinstance(kernel, Kernel)
+        buffers = [self.buffers[a] for a in op.args[: len(kernel.params)]]
+        # Each buffer is seen through the kernel's own type of it: the two agree, or the verifier says so.
+        seen = [Buffer(b.data, concrete(p.tensor, self.symbols)) for b, p in zip(buffers, kernel.params, strict=True)]
+        execute(kernel.params, kernel.body, seen, self.symbols, op.loc or op.kernel)
+
+
+def _packed(array: np.ndarray, type: TensorType) -> Buffer:
+    """A weight in the layout of `type`, all padding zero."""
+    if type.layout.is_row_major:
+        return Buffer(np.ascontiguousarray(array).reshape(-1), type)
+    buffer = Buffer(np.zeros(storage_elements(type), DTYPES[type.dtype].numpy), type)
+    grid = np.meshgrid(*(np.arange(n) for n in type.static_shape), indexing="ij", sparse=True)
+    buffer.data[buffer.index(grid)] = array
+    return buffer
+
+
+__all__ = ["EvaluationError", "evaluate", "run_graph", "run_kernel", "run_program"]
