@@ -28,6 +28,7 @@ from .kernel_edit import (
     enclosing,
     epilogue,
     fill_moves,
+    is_concat,
     is_contraction,
     is_movement,
     only_map,
@@ -205,6 +206,8 @@ def _good_epilogue(producer: KernelOp, index: int, consumer: KernelOp, fused: Ke
 
 def _may_read_through(producer: KernelOp, consumer: KernelOp) -> bool:
     """Whether computing `producer` at the reads of `consumer` is possible and does not repeat too much work."""
+    if is_concat(consumer):
+        return False  # its operands are then written in place, and it vanishes
     result = producer.result
     buffers = [b for arg, b in zip(consumer.args, consumer.buffers, strict=True) if arg is result]
     reads = [r for b in buffers for r in accesses(b)[0]]

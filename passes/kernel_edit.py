@@ -60,6 +60,15 @@ def is_movement(kernel: KernelOp) -> bool:
     )
 
 
+def is_concat(kernel: KernelOp) -> bool:
+    """True for a kernel of several maps that only move data: lowering can turn those into views."""
+    stages = [op for op in kernel.region if not isinstance(op, Const | Yield)]
+    return len(stages) > 1 and all(
+        isinstance(stage, Map) and all(isinstance(op, Read | Write | Const | Yield) for op in stage.region)
+        for stage in stages
+    )
+
+
 def is_contraction(kernel: KernelOp) -> bool:
     """True when a sum of products of two tensors is in it: then its reads are arranged for register blocks."""
     for op in kernel.region.walk():

@@ -106,7 +106,7 @@ def distribute_scale(op: Mul, b: Builder) -> Sequence[Value] | None:
     """`(x * a + s) * c` -> `x * (a * c) + s * c` for constants: one scale and one shift (batch norm, then Mul)"""
     c, shift = constant(op.y), only_use(op.x, Add)
     scale = only_use(shift.x, Mul) if shift is not None else None
-    if c is None or scale is None or not floating(op.result):
+    if c is None or shift is None or scale is None or not floating(op.result):
         return None
     a, s = constant(scale.y), constant(shift.y)
     if a is None or s is None:

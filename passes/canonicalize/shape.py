@@ -14,7 +14,7 @@ from ...ir.ops.base import Elementwise
 from ...ir.ops.reduce import Reduction
 from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
 from ..rewrite import Builder, Pattern
-from .match import constant, only_use, splat
+from .match import constant, only_use, splat, used_once
 
 
 def drop_movement(op: Reshape | Expand | Tile | Slice | Pad, b: Builder) -> Sequence[Value] | None:
@@ -120,6 +120,28 @@ def _before(value: Value, like: Transpose | Reshape, b: Builder) -> Value | None
     return b(Transpose(b(Reshape(value, shape)), back))
 
 
+def pointwise_before_concat(op: Elementwise, b: Builder) -> Sequence[Value] | None:
+    """`f(concat(x, y))` -> `concat(f(x), f(y))` where f has no other operand but numbers: it then fuses with what
+    computes x and y"""
+    joined = [v for v in op.operands if v is not None and only_use(v, Concat) is not None]
+    if len(joined) != 1 or joined[0].tensor.shape != op.result.tensor.shape:
+        return None
+    concat = only_use(joined[0], Concat)
+    others = [v for v in op.operands if v is not None and v is not joined[0]]
+    if concat is None or not all(used_once(x) for x in concat.xs) or any(splat(v) is None for v in others):
+        return None
+    parts: list[Value] = []
+    for x in concat.xs:
+        part = rebuild(op, [x if v is joined[0] else _number(v, b) for v in op.operands])
+        parts.append(b(part))
+    return [b(Concat(tuple(parts), concat.axis))]
+
+
+def _number(value: Value | None, b: Builder) -> Value | None:
+    """A constant of one value as one of rank 0, which broadcasts against everything."""
+    return None if value is None else b.splat(splat(value), value.tensor.dtype)
+
+
 def rebuild(op: Elementwise, operands: Sequence[Value | None]) -> Elementwise:
     """`op` with other operands; the result's type is inferred anew."""
     names = [f.name for f in op.fields if f.kind == "operand"]
@@ -137,4 +159,5 @@ PATTERNS: list[Pattern] = [
     shrink_concat,
     drop_expand_before_broadcast,
     sink_movement,
+    pointwise_before_concat,
 ]
