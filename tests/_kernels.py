@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
 from planish.ir.core import Module
 from planish.ir.kernel.form import Kernel
 from planish.ir.text import parse_module
@@ -56,7 +57,7 @@ def _f32(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def _convolve(x: np.ndarray, w: np.ndarray, stride: int = 1, pad: int = 1, groups: int = 1) -> np.ndarray:
     """Loops over the window only: plain enough to be believed."""
     x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-    n, c, height, width = x.shape
+    n, _, height, width = x.shape
     o, per, k, _ = w.shape
     rows, columns = (height - k) // stride + 1, (width - k) // stride + 1
     y = np.zeros((n, o, rows, columns), np.result_type(x, w))

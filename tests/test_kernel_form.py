@@ -1,10 +1,13 @@
-"""Every kernel of docs/KERNEL.md parses, verifies, and means the same in NumPy, in the interpreter and as compiled code."""
+"""Every kernel of docs/KERNEL.md parses, verifies, and means the same in NumPy, in the interpreter and compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from _jit import load
 from _kernels import CASES, case, kernel, module, texts
+
+from planish.codegen.llvm.target import host
 from planish.ir.kernel.interp import run_kernel
 from planish.ir.text import parse_module, print_module
 from planish.ir.verifier import verify
@@ -35,4 +38,14 @@ def test_interpreter_agrees_with_plain_numpy(name: str) -> None:
     assert len(results) == len(given.expected)
     for got, want in zip(results, given.expected, strict=True):
         assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_code_with_the_default_schedule_agrees_with_plain_numpy(name: str) -> None:
+    given = case(name)
+    loaded = load(kernel(name), host(), sorted(given.symbols))
+    results = loaded.run(*given.inputs, symbols=given.symbols)
+    assert len(results) == len(given.expected)
+    for got, want in zip(results, given.expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)
