@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,14 +42,13 @@ class BenchError(PlanishError):
 class Process:
     """A worker process (`planish._bench_worker`) and requests to it."""
 
-    def __init__(self, name: str, **environment: str) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self._process = subprocess.Popen(
             [sys.executable, "-m", "planish._bench_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -135,16 +133,31 @@ def check_installed(names: Sequence[str]) -> None:
 
 
 def measure(
-    file: Path, *, is_artifact: bool, against: Sequence[str], threads: int, runs: int | None, inputs: dict[str, Array]
+    file: Path,
+    *,
+    is_artifact: bool,
+    against: Sequence[str],
+    threads: int,
+    runs: int | None,
+    inputs: dict[str, Array],
+    say: Callable[[str], None],
 ) -> list[Result]:
-    """Run planish and the others on `file`; planish is the first result. `inputs` empty: seeded random values."""
+    """Run planish and the others on `file`; planish is the first result. `inputs` empty: seeded random values.
+
+    `say` is told what goes on.
+    """
     check_installed(against)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-bench-")))
         processes = [stack.enter_context(Process(name)) for name in ("planish", *against)]
-        results = [_prepare(process, file, scratch, is_artifact, threads, inputs) for process in processes]
-        for count in _turns(processes, runs):
+        results: list[Result] = []
+        for process in processes:
+            say(f"preparing {process.name}")
+            results.append(_prepare(process, file, scratch, is_artifact, threads, inputs))
+        turns = _turns(processes, runs)
+        for turn, count in enumerate(turns, 1):
             for process, result in zip(processes, results, strict=True):
+                say(f"measuring {process.name}, turn {turn} of {len(turns)}")
                 result.rounds.append(process.ask("time", runs=count)["ms"])
         for process, result in zip(processes, results, strict=True):
             result.peak_rss_mb = process.ask("memory")["peak_rss_mb"]
@@ -161,9 +174,8 @@ def _prepare(
     opened = file
     if process.name == "planish" and not is_artifact:
         opened = scratch / "model.so"
-        # A process of its own, or the compiler's memory would count as the runtime's; an empty cache, or it would
-        # measure a copy.
-        with Process("planish", XDG_CACHE_HOME=str(scratch / "cache")) as compiler:
+        # A process of its own, or the compiler's memory would count as the runtime's.
+        with Process("planish") as compiler:
             answer = compiler.ask("compile", model=str(file), output=str(opened), threads=threads)
             result.compile_s = answer["compile_s"]
     answer = process.ask("open", contestant=process.name, file=str(opened.resolve()), threads=threads)

@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,20 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option `--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+
+
+@contextmanager
+def progress(text: str) -> Generator[Callable[[str], None]]:
+    """Show that work goes on, on a terminal's standard error; elsewhere stay quiet. Yields a function that changes the
+    text."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(text), refresh_per_second=4) as status:
+        yield lambda text: status.update(Text(text))
 
 
 def print_json(value: Mapping[str, Any]) -> None:

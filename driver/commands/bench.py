@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from planish.commands.base import Command, add_inputs, add_json, positive, print_json, print_table
+from planish.commands.base import Command, add_inputs, add_json, positive, print_json, print_table, progress
 
 DESCRIPTION = """\
 Measure a model or an artifact, beside other runtimes.
@@ -53,14 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise BenchError(f"{arguments.file}: --against needs the model: an artifact cannot be given to other runtimes")
     threads: int = arguments.threads or len(os.sched_getaffinity(0))
     inputs = read_inputs(arguments.input, arguments.inputs)
-    results = measure(
-        arguments.file,
-        is_artifact=kind is Kind.LIBRARY,
-        against=list(dict.fromkeys(arguments.against)),
-        threads=threads,
-        runs=arguments.runs,
-        inputs=inputs,
-    )
+    with progress(f"measuring {arguments.file.name}") as say:
+        results = measure(
+            arguments.file,
+            is_artifact=kind is Kind.LIBRARY,
+            against=list(dict.fromkeys(arguments.against)),
+            threads=threads,
+            runs=arguments.runs,
+            inputs=inputs,
+            say=say,
+        )
     facts = [result.facts(results[0]) for result in results]
     if arguments.json:
         print_json({"model": str(arguments.file), "threads": threads, "contestants": facts})

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planish.commands.base import Command, add_json, add_shape, positive, print_json, size
+from planish.commands.base import Command, add_json, add_shape, positive, print_json, progress, size
 
 if TYPE_CHECKING:
     from planish.compile import CompileReport
@@ -53,17 +53,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.output
     kind: str = arguments.emit or BY_SUFFIX.get(out.suffix, "lib")
-    report = compile_file(
-        arguments.model,
-        out,
-        emit=kind,
-        cpu=arguments.cpu,
-        opt=arguments.opt,
-        threads=arguments.threads,
-        passes=arguments.passes,
-        disable=arguments.disable,
-        shapes=dict(arguments.shapes),
-    )
+    with progress(f"compiling {arguments.model.name}"):
+        report = compile_file(
+            arguments.model,
+            out,
+            emit=kind,
+            cpu=arguments.cpu,
+            opt=arguments.opt,
+            threads=arguments.threads,
+            passes=arguments.passes,
+            disable=arguments.disable,
+            shapes=dict(arguments.shapes),
+        )
     show(out, kind, report, arguments.json)
     return 0
 
@@ -88,12 +89,9 @@ def show(out: Path, kind: str, report: CompileReport, as_json: bool) -> None:
             }
         )
         return
+    parts = f"code {size(report.code_bytes)}, weights {size(report.weights_bytes)}, arena {size(report.arena_bytes)}"
     print(f"{out}: {kind}, {size(written)}, compiled in {report.total_seconds:.2f} s")
-    print(
-        f"  code {size(report.code_bytes)}, weights {size(report.weights_bytes)}, arena {size(report.arena_bytes)}",
-        end="",
-    )
-    print(f", {report.kernels} kernels ({report.cached_kernels} from the cache)")
+    print(f"  {parts}, {report.kernels} kernels ({report.cached_kernels} from the cache)")
 
 
 COMMAND = Command("compile", "compile a model into an artifact", DESCRIPTION, arguments, run)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planish.commands.base import Command, add_inputs, add_json, add_shape, positive, print_json, print_table
+from planish.commands.base import Command, add_inputs, add_json, add_shape, positive, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from planish.runtime import Model
@@ -68,7 +68,8 @@ def open_model(file: Path, threads: int | None, shapes: Mapping[str, tuple[int, 
         case Kind.MODEL:
             from planish.compile import compile
 
-            return compile(file, threads=threads, shapes=shapes)
+            with progress(f"compiling {file.name}"):
+                return compile(file, threads=threads, shapes=shapes)
         case Kind.LIBRARY:
             from planish.runtime import load
 
