@@ -100,7 +100,6 @@ class Op(metaclass=_OpMeta):
     terminator: ClassVar[bool] = False
     isolated: ClassVar[bool] = False  # True: its regions see no value from outside
     family: ClassVar[str] = ""  # the attribute that completes the text name: `scalar.add` has fn="add"
-    position: str = ""  # `file:line` of an operation that was read from text
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -143,6 +142,7 @@ class Op(metaclass=_OpMeta):
         if given:
             raise TypeError(f"{self.op_name}: unknown fields {sorted(given)}")
         self.loc = loc
+        self.position = ""  # `file:line` of an operation that was read from text
         self.parent: Region | None = None
         self._prev: Op | None = None
         self._next: Op | None = None
