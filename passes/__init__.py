@@ -13,6 +13,7 @@ from . import (
     fold_batch_norm,
     form_kernels,
     fuse_kernels,
+    layout,
     lower_program,
     plan_memory,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "fold_batch_norm",
     "form_kernels",
     "fuse_kernels",
+    "layout",
     "lower_program",
     "plan_memory",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..ir.constants import Constant, ConstantData
 from ..ir.core import Builder, Graph, Module, Op, Region, Return, Value, Yield
@@ -132,7 +133,7 @@ class _Lowering:
 
     def part(self, host: Value, starts: Sequence[int], shape: Sequence[int]) -> Value:
         """A view of the box of `host` that begins at `starts`, which may lie in its padding."""
-        layout = view_layout(host.tensor, starts, shape)
+        layout = replace(view_layout(host.tensor, starts, shape), zero=())  # written, not read around
         return self.builder.insert(View(host, types=[TensorType(host.tensor.dtype, tuple(shape), layout)])).result
 
     # -- buffers ------------------------------------------------------------------------------------------------
