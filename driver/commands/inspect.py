@@ -6,10 +6,10 @@ import argparse
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from planish.commands.base import Command, add_json, print_json, print_table, size
 
@@ -69,7 +69,7 @@ def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:
         "kind": kind.value.split(" ", 1)[1],
         "bytes": file.stat().st_size,
         **_manifest(file, kind),
-        "memory": dict(roles),
+        "sizes": dict(roles),
         "sections": [{"name": s.name, "role": s.role, "bytes": s.size} for s in sections],
     }
 
@@ -99,37 +99,31 @@ def _value(name: str, type: Any, tensor: type[Any]) -> dict[str, Any]:
 
 
 def show(facts: Mapping[str, Any]) -> None:
-    """The facts as tables: a list of objects and a mapping become one each, everything else one line."""
-    for key, value in facts.items():
-        if not isinstance(value, list | tuple | dict):
-            print(f"{key}: {size(value) if key == 'bytes' else value}")
-    for key, value in facts.items():
-        title = key.replace("_", " ").capitalize()
-        match value:
-            case dict() if value:
-                entries = cast("dict[str, Any]", value)
-                print_table(title, ["", ""], [[name, _text(entry)] for name, entry in entries.items()])
-            case [dict(), *_]:
-                rows = cast("list[dict[str, Any]]", value)
-                columns = list(rows[0])
-                print_table(title, columns, [[_text(row.get(column)) for column in columns] for row in rows])
-            case [_, *_]:
-                print(f"{title}: {', '.join(map(str, cast('list[object]', value)))}")
-            case _:
-                pass
+    """The facts for a person: what it is, ports, operators or memory and sections."""
+    print(f"{facts['file']}: {facts['kind']}" + (f", {size(facts['bytes'])}" if "bytes" in facts else ""))
+    if "target" in facts:
+        target, versions = facts["target"], facts["versions"]
+        made = f"planish {versions['planish']}, LLVM {versions['llvm']}"
+        print(f"compiled for {target['cpu']} ({target['triple']}) by {made}")
+        print(f"needs {' '.join(target['features']) or 'no special features'}")
+        print(f"passes {','.join(facts['passes'])}")
+    for key in ("inputs", "outputs"):
+        if ports := facts.get(key):
+            rows = [[port["name"], port["dtype"], _dims(port["shape"])] for port in ports]
+            print_table(key.capitalize(), ["name", "type", "shape"], rows)
+    if "operators" in facts:
+        print_table("Operators", ["operator", "count"], [[name, count] for name, count in facts["operators"].items()])
+    if "memory" in facts:
+        print_table("Memory", ["part", "bytes"], [[part, count] for part, count in facts["memory"].items()])
+    if "sections" in facts:
+        rows = [[part["name"], part["role"], part["bytes"]] for part in facts["sections"]]
+        rows += [["all", role, count] for role, count in facts["sizes"].items()]
+        print_table("Sections", ["name", "role", "bytes"], rows)
 
 
-def _text(value: Any) -> Any:
-    """A cell: shapes as 1x3x224x224, other nested values as JSON."""
-    match value:
-        case [] | ():
-            return "scalar"
-        case [*parts] if all(isinstance(part, int | str | None) for part in parts):
-            return "x".join("?" if part is None else str(part) for part in parts)
-        case list() | tuple() | dict():
-            return json.dumps(value)
-        case _:
-            return value
+def _dims(shape: Sequence[int | str | None] | None) -> str:
+    """`1x3x224x224`; symbols by name, an unknown rank as ?."""
+    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
 COMMAND = Command("inspect", "show what a model or an artifact contains", DESCRIPTION, arguments, run)
