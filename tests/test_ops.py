@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -231,7 +232,12 @@ def reduction(op: Any) -> dict[str, Any]:
     return {"keepdims": int(op.keepdims)}
 
 
-TRANSLATIONS: dict[type[TensorOp], tuple[str, Any]] = {
+def nothing(op: Any) -> dict[str, Any]:
+    """No attributes."""
+    return {}
+
+
+TRANSLATIONS: dict[type[TensorOp], tuple[str, Callable[[Any], dict[str, Any]]]] = {
     ops.Conv: ("Conv", spatial),
     ops.ConvTranspose: ("ConvTranspose", lambda o: spatial(o, output_padding=o.output_pads)),
     ops.MaxPool: ("MaxPool", window),
@@ -259,18 +265,18 @@ TRANSLATIONS: dict[type[TensorOp], tuple[str, Any]] = {
     ops.Selu: ("Selu", lambda o: {"alpha": o.alpha, "gamma": o.gamma}),
     ops.Gelu: ("Gelu", lambda o: {"approximate": o.approximate}),
     ops.HardSigmoid: ("HardSigmoid", lambda o: {"alpha": o.alpha, "beta": o.beta}),
-    ops.Clip: ("Clip", lambda o: {}),
+    ops.Clip: ("Clip", nothing),
     ops.IsInf: ("IsInf", lambda o: {"detect_positive": int(o.positive), "detect_negative": int(o.negative)}),
     ops.Cast: ("Cast", lambda o: {"to": ONNX_TYPES[o.dtype]}),
     ops.Rem: ("Mod", lambda o: {"fmod": 1}),
-    ops.Minimum: ("Min", lambda o: {}),
-    ops.Maximum: ("Max", lambda o: {}),
+    ops.Minimum: ("Min", nothing),
+    ops.Maximum: ("Max", nothing),
 }
 for _kind in tensor_ops():
     if _kind.names.get("onnx") and all(f.kind == "operand" for f in _kind.fields):
-        TRANSLATIONS[_kind] = (_kind.names["onnx"], lambda o: {})
+        TRANSLATIONS[_kind] = (_kind.names["onnx"], nothing)
 # Reductions over axes, whose axes are an input.
-AXES = {
+AXES: dict[type[TensorOp], str] = {
     reduce.Sum: "ReduceSum", reduce.Mean: "ReduceMean", reduce.Prod: "ReduceProd", reduce.Max: "ReduceMax",
     reduce.Min: "ReduceMin",
 }  # fmt: skip
@@ -289,7 +295,7 @@ def run_onnx(op_type: str, inputs: list[Any], attributes: dict[str, Any], dtype:
     node = helper.make_node(op_type, names, ["y"], **attributes)
     graph = helper.make_graph([node], "g", given, [helper.make_tensor_value_info("y", ONNX_TYPES[dtype], None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    options = onnxruntime.SessionOptions()
+    options = cast("Any", onnxruntime).SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -299,7 +305,8 @@ def run_onnx(op_type: str, inputs: list[Any], attributes: dict[str, Any], dtype:
         if type(e).__name__ == "NotImplemented" or "Type Error: Type 'tensor(" in str(e):
             return None
         raise
-    return session.run(None, {n: a for n, a in zip(names, inputs, strict=False) if n})[0]
+    results = cast("Any", session).run(None, {n: a for n, a in zip(names, inputs, strict=False) if n})
+    return results[0]
 
 
 # Samples that ONNX or ONNX Runtime's CPU kernels do not take, or take otherwise, and why we do.
@@ -317,15 +324,18 @@ DIFFERENT = {
     "quant.quantize-7": "ONNX wants scale and x of one type",
     "shape.transpose-4": "an empty permutation cannot be written as an attribute",
 }
+def slice_inputs(op: Any) -> list[Any]:
+    """Starts, ends, axes and steps; an end of -1 would be one before the last."""
+    stops: list[int] = [*op.stops]
+    return [op.starts, [-99 if n < 0 else n for n in stops], range(len(stops)), op.steps]
+
+
 # Operations whose attributes are inputs in ONNX.
-AS_INPUTS: dict[type[TensorOp], tuple[str, Any]] = {
+AS_INPUTS: dict[type[TensorOp], tuple[str, Callable[[Any], list[Any]]]] = {
     ops.Reshape: ("Reshape", lambda o: [o.shape]),
     ops.Expand: ("Expand", lambda o: [o.shape]),
     ops.Tile: ("Tile", lambda o: [o.repeats]),
-    ops.Slice: (
-        "Slice",
-        lambda o: [o.starts, [-99 if n < 0 else n for n in o.stops], range(len(o.starts)), o.steps],
-    ),
+    ops.Slice: ("Slice", slice_inputs),
     ops.CumSum: ("CumSum", lambda o: [o.axis]),
     ops.Pad: ("Pad", lambda o: [onnx_pads(o.pads)]),
 }

@@ -14,7 +14,7 @@ from ..scalar import Array, ScalarBuilder
 from ..types import DTYPES, is_float
 from .base import Elementwise, fresh
 from .elementary import Erf
-from .pointwise import FLOATS, Activation, in_f32
+from .pointwise import FLOATS, Activation, in_f32, where
 
 __all__ = [
     "Celu",
@@ -135,7 +135,7 @@ class LeakyRelu(Activation, name="nn.leaky_relu"):
         return b.select(b.lt(x, b.const(0.0, x)), b.mul(x, b.const(self.alpha, x)), x)
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x < 0, x * x.dtype.type(self.alpha), x)
+        return where(x < 0, x * x.dtype.type(self.alpha), x)
 
     @classmethod
     def sample_attributes(cls) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Elu(Activation, name="nn.elu"):
         return b.select(b.gt(x, b.const(0.0, x)), x, b.mul(b.apply("expm1", x), b.const(self.alpha, x)))
 
     def numpy(self, x: Array) -> Array:
-        return np.where(x > 0, x, self.alpha * (np.exp(np.minimum(x, 0)) - 1))
+        return where(x > 0, x, self.alpha * (np.exp(np.minimum(x, 0)) - 1))
 
     @classmethod
     def sample_attributes(cls) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class Selu(Activation, name="nn.selu"):
         return b.select(b.gt(x, b.const(0.0, x)), b.mul(b.const(self.gamma, x), x), negative)
 
     def numpy(self, x: Array) -> Array:
-        return self.gamma * np.where(x > 0, x, self.alpha * (np.exp(np.minimum(x, 0)) - 1))
+        return self.gamma * where(x > 0, x, self.alpha * (np.exp(np.minimum(x, 0)) - 1))
 
 
 class Gelu(Activation, name="nn.gelu"):
@@ -274,7 +274,10 @@ class PRelu(Elementwise, name="nn.prelu"):
         return b.select(b.lt(x, b.const(0.0 if is_float(self.x.tensor.dtype) else 0, x)), b.mul(x, slope), x)
 
     def reference(self, *operands: Any) -> Any:
-        return in_f32(lambda x, slope: np.where(x < 0, slope * x, x), *operands)
+        def prelu(x: Array, slope: Array) -> Array:
+            return where(x < 0, slope * x, x)
+
+        return in_f32(prelu, *operands)
 
     @classmethod
     def samples(cls) -> Iterator[Self]:

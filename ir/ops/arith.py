@@ -6,6 +6,7 @@ The functions of one operand stand in `elementary`; they are re-exported here, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -45,7 +46,7 @@ from .elementary import (
     Tan,
     Tanh,
 )
-from .pointwise import FLOATS, INTS, NUMBERS, Binary, in_f32
+from .pointwise import FLOATS, INTS, NUMBERS, Binary, in_f32, where
 
 __all__ = [
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cast", "Ceil", "Cos", "Cosh",
@@ -84,12 +85,12 @@ def _truncated_division(x: Array, y: Array) -> Array:
         return x / y
     # Floor division corrected toward zero.
     x, y = np.broadcast_arrays(x, y)
-    quotient = np.zeros(x.shape, x.dtype)
+    quotient: Array = np.zeros(x.shape, x.dtype)
     np.floor_divide(x, y, out=quotient, where=y != 0)
     if x.dtype.kind == "i":
         inexact = (quotient * y != x) & ((x < 0) != (y < 0)) & (y != 0)
         quotient = quotient + inexact.astype(x.dtype)
-        quotient = np.where((y == -1), np.negative(x), quotient)
+        quotient = where((y == -1), np.negative(x), quotient)
     return quotient
 
 
@@ -102,6 +103,7 @@ class Div(Binary, name="arith.div"):
 
 
 def _remainder(floored: bool, x: Array, y: Array) -> Array:
+    """Of the sign of y if `floored`, else of x."""
     if x.dtype.kind not in "iu":
         return (np.mod if floored else np.fmod)(x, y)
     x, y = np.broadcast_arrays(x, y)
@@ -114,14 +116,14 @@ class Rem(Binary, name="arith.rem"):
     """Remainder with the sign of `x`, as C's `%` and `fmod`; integers `x rem 0` is x. Source: ONNX Mod with fmod=1."""
 
     fn = "rem"
-    numpy = staticmethod(lambda x, y: _remainder(False, x, y))
+    numpy = staticmethod(partial(_remainder, False))
 
 
 class FloorMod(Binary, name="arith.floor_mod"):
     """Remainder with the sign of `y`, as Python's `%`; integers modulo 0 are 0. Source: ONNX Mod with fmod=0."""
 
     fn = "floormod"
-    numpy = staticmethod(lambda x, y: _remainder(True, x, y))
+    numpy = staticmethod(partial(_remainder, True))
 
 
 class Pow(Binary, name="arith.pow"):
@@ -219,8 +221,8 @@ class Xor(Binary, name="arith.xor"):
 def _shifted(left: bool, x: Array, y: Array) -> Array:
     width = x.dtype.itemsize * 8
     legal = (y >= 0) & (y < width)
-    by = np.where(legal, y, 0)
-    return np.where(legal, np.left_shift(x, by) if left else np.right_shift(x, by), 0)
+    by = where(legal, y, 0)
+    return where(legal, np.left_shift(x, by) if left else np.right_shift(x, by), 0)
 
 
 class _Shift(Binary):
@@ -240,7 +242,7 @@ class Shl(_Shift, name="arith.shl"):
     """`x << y` of integers; shifts by the width or more give 0. Source: ONNX BitShift LEFT."""
 
     fn = "shl"
-    numpy = staticmethod(lambda x, y: _shifted(True, x, y))
+    numpy = staticmethod(partial(_shifted, True))
     sample_dtypes = ("u32", "u8", "u64", "i32")
 
 
@@ -248,7 +250,7 @@ class Shr(_Shift, name="arith.shr"):
     """`x >> y` of integers (arithmetic for signed ones); by the width or more gives 0. Source: ONNX BitShift RIGHT."""
 
     fn = "shr"
-    numpy = staticmethod(lambda x, y: _shifted(False, x, y))
+    numpy = staticmethod(partial(_shifted, False))
     sample_dtypes = ("u32", "u8", "u64", "i32")
 
 
@@ -315,7 +317,7 @@ class Where(Elementwise, name="arith.where"):
         return b.select(condition, x, y)
 
     def reference(self, *operands: Any) -> Any:
-        return np.where(*operands)
+        return where(*operands)
 
     @classmethod
     def samples(cls) -> Iterator[Self]:
@@ -367,9 +369,9 @@ def saturated(x: Array, dtype: str) -> Array:
     """Floats truncated toward zero and clamped to the range of the integer type `dtype`; NaN gives 0."""
     info = DTYPES[dtype]
     low, high = (-(2 ** (info.bits - 1)), 2 ** (info.bits - 1) - 1) if info.kind == "int" else (0, 2**info.bits - 1)
-    whole = np.trunc(np.where(np.isnan(x), 0, x).astype(np.float64))
+    whole = np.trunc(where(np.isnan(x), 0, x).astype(np.float64))
     # 2**63 - 1 is not a double: compare first, convert only what fits.
     inside = (whole > low) & (whole < high)
-    exact = np.where(inside, whole, 0).astype(np.uint64 if info.kind == "uint" else np.int64)
-    edge = np.where(whole >= high, exact.dtype.type(high), exact.dtype.type(low))
-    return np.where(inside, exact, edge).astype(info.numpy)
+    exact = where(inside, whole, 0).astype(np.uint64 if info.kind == "uint" else np.int64)
+    edge = where(whole >= high, exact.dtype.type(high), exact.dtype.type(low))
+    return where(inside, exact, edge).astype(info.numpy)

@@ -112,11 +112,15 @@ class Sqrt(_Domain, name="arith.sqrt"):
     domain = (0.0, 20.0)
 
 
+def _rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
 class Rsqrt(_Domain, name="arith.rsqrt"):
     """`1 / sqrt(x)`; floats."""
 
     fn = "rsqrt"
-    numpy = staticmethod(lambda x: 1 / np.sqrt(x))
+    numpy = staticmethod(_rsqrt)
     domain = (0.1, 20.0)
 
 
@@ -241,12 +245,16 @@ class Erf(Unary, name="arith.erf"):
     numpy = staticmethod(_erf)
 
 
+def _sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x.astype(np.float64)))
+
+
 class Sigmoid(Unary, name="arith.sigmoid"):
     """`1 / (1 + exp(-x))`; floats. Source: ONNX Sigmoid."""
 
     names = {"onnx": "Sigmoid"}
     fn = "sigmoid"
-    numpy = staticmethod(lambda x: 1 / (1 + np.exp(-x.astype(np.float64))))
+    numpy = staticmethod(_sigmoid)
 
 
 class IsNaN(Unary, name="arith.is_nan"):

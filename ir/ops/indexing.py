@@ -190,8 +190,8 @@ class GatherND(TensorOp, name="shape.gather_nd"):
     def reference(self, *operands: Any) -> Any:
         x, indices = operands
         batch, depth = self.batch_dims, indices.shape[-1]
-        grid = np.ix_(*(np.arange(n) for n in indices.shape[:batch])) if batch else ()
-        lead = [g.reshape(*g.shape, *[1] * (indices.ndim - 1 - batch)) for g in grid]
+        grid: Sequence[Array] = np.ix_(*(np.arange(n) for n in indices.shape[:batch])) if batch else ()
+        lead: list[Array] = [g.reshape(*g.shape, *[1] * (indices.ndim - 1 - batch)) for g in grid]
         result = x[(*lead, *(indices[..., i].astype(np.int64) for i in range(depth)))]
         return np.asarray(result).reshape([*indices.shape[:-1], *x.shape[batch + depth :]])
 

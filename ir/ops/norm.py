@@ -71,10 +71,10 @@ class BatchNorm(TensorOp, name="nn.batch_norm"):
     def samples(cls) -> Iterator[Self]:
         shapes: list[tuple[Dim, ...]] = [(2, 3, 4, 5), (2, 3), (1, 4, 6), (1, 2, 2, 3, 2)]
         for shape in shapes:
-            yield cls(fresh("f32", *shape), *(fresh("f32", shape[1]) for _ in range(4)), 1e-5)
+            yield cls(fresh("f32", *shape), *(fresh("f32", shape[1]) for _ in range(4)), epsilon=1e-5)
         for dtype in FLOATS[1:]:
-            yield cls(fresh(dtype, 2, 3, 4), *(fresh(dtype, 3) for _ in range(4)), 1e-3)
-        yield cls(fresh("f16", 2, 3, 4), *(fresh("f32", 3) for _ in range(4)), 1e-3)
+            yield cls(fresh(dtype, 2, 3, 4), *(fresh(dtype, 3) for _ in range(4)), epsilon=1e-3)
+        yield cls(fresh("f16", 2, 3, 4), *(fresh("f32", 3) for _ in range(4)), epsilon=1e-3)
 
     def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
         """Variances that are positive."""

@@ -17,6 +17,7 @@ from .base import Elementwise, fresh
 FLOATS = ("f32", "f64", "f16", "bf16")
 NUMBERS = ("f32", "f64", "f16", "bf16", "i32", "i64", "u8", "i8")
 INTS = ("i32", "i64", "u8", "i16")
+where: Callable[[Array, Array, Array], Array] = np.where  # NumPy's own annotation leaves its result open
 
 
 def wide_dtype(dtype: str) -> str:

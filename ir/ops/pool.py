@@ -72,8 +72,8 @@ class _Pool(TensorOp):
             ((2, 3, 9), (3,), (2,), ((1, 1),), (1,)),
             ((1, 2, 4, 5, 4), (2, 3, 2), (2, 1, 2), ((0, 0), (1, 1), (1, 1)), (1, 1, 1)),
         ]
-        for shape, *rest in cases:
-            yield cls(fresh("f32", *shape), *rest)
+        for shape, window, strides, pads, dilations in cases:
+            yield cls(fresh("f32", *shape), window, strides, pads, dilations)
         for dtype in cls.sample_dtypes:
             yield cls(fresh(dtype, 1, 2, 5, 5), (3, 3), (2, 2), same, (1, 1))
 

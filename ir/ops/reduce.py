@@ -14,7 +14,7 @@ from ..kernel.builder import KernelBuilder
 from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, is_float
 from .base import TensorOp, fresh
-from .pointwise import FLOATS
+from .pointwise import FLOATS, where
 from .windows import accumulate_dtype, convert, extents, greatest, least
 
 __all__ = ["ArgMax", "ArgMin", "Max", "Mean", "Min", "Prod", "Sum"]
@@ -153,7 +153,7 @@ class Prod(Reduction, name="reduce.prod"):
         return 1.0 if is_float(dtype) else 1
 
     def numpy(self, x: Array, **options: Any) -> Array:
-        return np.prod(x, dtype=x.dtype, **options)
+        return np.multiply.reduce(x, dtype=x.dtype, **options)
 
 
 class _Extreme(Reduction):
@@ -241,9 +241,9 @@ class _ArgExtreme(TensorOp):
         dtype = self.x.tensor.dtype
         if is_float(dtype):
             best = greatest(dtype) if self.better == "gt" else least(dtype)
-            x = np.where(np.isnan(x), x.dtype.type(best), x).astype(np.float64)
-        values = np.flip(x, self.axis) if self.last else x
-        found = (np.argmax if self.better == "gt" else np.argmin)(values, axis=self.axis, keepdims=self.keepdims)
+            x = where(np.isnan(x), x.dtype.type(best), x).astype(np.float64)
+        values: Array = np.flip(x, self.axis) if self.last else x
+        found: Array = (np.argmax if self.better == "gt" else np.argmin)(values, axis=self.axis, keepdims=self.keepdims)
         return np.asarray(x.shape[self.axis] - 1 - found if self.last else found).astype(np.int64)
 
     @classmethod

@@ -58,7 +58,7 @@ def _first_cut(old: Sequence[Dim], new: Sequence[Dim]) -> tuple[int, int]:
     return len(old), len(new)
 
 
-def _refinement(old: Sequence[Dim], new: Sequence[Dim]) -> list[Dim] | None:
+def _refinement(old: Sequence[Dim], new: Sequence[Dim]) -> Sequence[Dim] | None:
     """The shape that both `old` and `new` are merges of; None when there is none."""
     if len(old) == 1:
         return list(new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -15,7 +15,7 @@ _KNOWN: ContextVar[Mapping[str, int] | None] = ContextVar("symbols", default=Non
 
 
 @contextmanager
-def known_symbols(env: Mapping[str, int]) -> Iterator[None]:
+def known_symbols(env: Mapping[str, int]) -> Generator[None]:
     """Inside the block, references find the values of shape symbols in `env`: operations whose attributes hold
     symbols that none of their operands has (an `iota` of symbolic length) need it."""
     token = _KNOWN.set(env)
