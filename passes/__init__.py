@@ -16,6 +16,7 @@ from . import (
     layout,
     lower_program,
     plan_memory,
+    schedule,
 )
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
 
@@ -35,4 +36,5 @@ __all__ = [
     "layout",
     "lower_program",
     "plan_memory",
+    "schedule",
 ]

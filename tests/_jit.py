@@ -77,7 +77,7 @@ class Loaded:
     def call(self, buffers: Sequence[np.ndarray], symbols: Mapping[str, int], parts: int = 1) -> int:
         """Run all stages on physical buffers; gives the status."""
         pointers = (ctypes.c_void_p * len(buffers))(*(b.ctypes.data for b in buffers))
-        values = (ctypes.c_int64 * max(1, len(self.symbols)))(*(symbols[s] for s in self.symbols))
+        values = (ctypes.c_int64 * (len(self.symbols) + 1))(*(symbols[s] for s in self.symbols), 42)
         for task, stage in zip(self._tasks, self.code.stages, strict=True):
             count = as_expr(stage.count).evaluate(symbols)
             scratch = np.zeros(as_expr(stage.scratch_bytes).evaluate(symbols) + 64, np.uint8)

@@ -7,11 +7,12 @@ machine. `Expressions` turns such an `Expr` into instructions, once per scope.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...ir.expr import Atom, Call, Expr, Monomial, Range, Sym, const, sym
-from .builder import I64, Builder, Ty, V, i64, lane_constant, number
+from ...ir.expr import Atom, Call, Expr, Monomial, Range, Sym, const, floordiv, mod, sym
+from .builder import Builder, Ty, V, i64, lane_constant, number
 
 
 class Expressions:
@@ -59,7 +60,33 @@ class Expressions:
 
     def simplify(self, e: Expr) -> Expr:
         """`e` with what the ranges make superfluous removed."""
-        return recombine(e.simplify(self.ranges)) if _has_call(e) else e
+        if not _has_call(e):
+            return e
+        return recombine(self._split_calls(e.simplify(self.ranges)))
+
+    def _split_calls(self, e: Expr) -> Expr:
+        """`(g*x + r) // (g*n)` is `x // n` for 0 <= r < g, and the remainder is `g*(x % n) + r`."""
+        total = const(0)
+        for monomial, c in e.terms:
+            part = const(c)
+            for atom in monomial:
+                part = part * (self._split_call(atom) if isinstance(atom, Call) else Expr({(atom,): 1}))
+            total = total + part
+        return total
+
+    def _split_call(self, atom: Call) -> Expr:
+        a, n = atom.args[0], atom.args[1].constant
+        whole = Expr({(atom,): 1})
+        if atom.fn not in ("floordiv", "mod") or n is None or n <= 1:
+            return whole
+        for g in sorted({math.gcd(c, n) for m, c in a.terms if m} - {1, n}, reverse=True):
+            high = Expr({m: c // g for m, c in a.terms if c % g == 0 or not m})
+            rest = a - high * g
+            low, top = rest.bounds(self.ranges)
+            if low is not None and low >= 0 and top is not None and top < g:
+                quotient = floordiv(high, n // g) if atom.fn == "floordiv" else mod(high, n // g) * g + rest
+                return quotient.simplify(self.ranges)
+        return whole
 
     def value(self, e: Expr) -> V:
         """Code for `e`: an i64, or a vector of them when it depends on the lane."""
@@ -153,14 +180,3 @@ def recombine(e: Expr) -> Expr:
                 kept = Expr({m: k for m, k in terms.items() if m not in (monomial, other)})
                 return recombine(kept + atom.args[0] * Expr({rest: c}))
     return e
-
-
-def affine_part(e: Expr, base: Mapping[str, Expr], steps: Mapping[str, int]) -> tuple[Expr, dict[str, int]]:
-    """Split `e` over the symbols of `base`: the symbols in `steps` in which `e` is linear move by constants;
-    gives `e` with those at their base, and how far one unit of each moves it. The others are left to the caller."""
-    linear = {s: e.coefficient(s) * step for s, step in steps.items() if s in e.symbols() and e.is_linear_in(s)}
-    return e.substitute({s: base[s] for s in linear}), linear
-
-
-ZERO = const(0)
-__all__ = ["I64", "ZERO", "Expressions", "affine_part", "recombine"]

@@ -1,0 +1,283 @@
+"""Schedules for CPUs: which dimension lies in vector lanes, register tiles, order of loops, what runs in parallel.
+
+Nothing here knows an operator. A stage's dimension for the lanes is the one with the lowest estimated cost (`costs`):
+normally the one with stride 1 in what is written and read. Around reductions, further dimensions along which the
+reduction's vectors are reused (rows) are tiled so that the accumulators fill the registers (`tiles`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from ...ir.core import Module
+from ...ir.kernel.form import Kernel, Map, Read, Reduce, Schedule, Stage, Write
+from ...ir.target_info import TargetInfo
+from ...ir.types import DTYPES
+from ..base import Pass
+from .costs import Costs, extent, lane_stride
+from .tiles import Traffic, row_block, row_limit, row_tile, vectors_for
+
+_MICROSECONDS = 20.0  # what a thread's part of a stage should at least be worth
+_PER_MICROSECOND = 3000.0  # vector instructions
+_UNROLLED = 12  # reductions of at most so many points are unrolled completely (windows of 3 x 3)
+
+
+class ScheduleCpu(Pass, name="schedule-cpu"):
+    """Choose how every stage of every kernel runs: lanes, register tiles, order of loops, parallel loops."""
+
+    plain: bool = False
+
+    def run(self, module: Module) -> bool:
+        target = self.context.target
+        kernels = [f for f in module.functions.values() if isinstance(f, Kernel)]
+        for kernel in kernels:
+            if not self.plain and target is not None:
+                schedule_kernel(kernel, target)
+        return bool(kernels)
+
+
+def schedule_kernel(kernel: Kernel, target: TargetInfo) -> None:
+    """Set the schedule of every stage of `kernel`."""
+    for op in kernel.body:
+        if isinstance(op, Stage):
+            costs = Costs(op, target)
+            _schedule(op, costs, target, taken=False)
+            if isinstance(op, Map):
+                _parallel(op, costs)
+
+
+def _schedule(stage: Stage, costs: Costs, target: TargetInfo, taken: bool) -> None:
+    """Schedule `stage` and those inside; `taken`: a stage around it lies in lanes."""
+    vector = "" if taken else costs.best(stage).vector
+    if isinstance(stage, Map):
+        stage.schedule = _map(stage, vector, costs, target, taken)
+    elif isinstance(stage, Reduce):
+        stage.schedule = _reduce(stage, vector, costs)
+    else:
+        stage.schedule = None
+    for op in stage.body:
+        if isinstance(op, Stage):
+            _schedule(op, costs, target, taken or bool(vector))
+
+
+# -- maps -----------------------------------------------------------------------------------------------------------
+
+
+def _map(stage: Map, vector: str, costs: Costs, target: TargetInfo, taken: bool) -> Schedule:
+    order = _memory_order(stage)
+    reduce = _main_reduce(stage)
+    if not vector:
+        tile = _dot_tile(stage, reduce, costs) if reduce is not None and not taken else {}
+        return Schedule(_loops(order, tile))
+    n = extent(next(d.extent for d in stage.dims if d.name == vector))
+    if reduce is None:
+        most = 4 if costs.body(stage, vector) < 24 else 2
+        tile = {vector: vectors_for(n, costs.lanes, most) * costs.lanes}
+        order = [d for d in order if d != vector] + [vector]
+        return Schedule(_loops(order, tile), vector)
+    return _reduction_tile(stage, reduce, vector, n, order, costs, target)
+
+
+def _loops(order: list[str], tile: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((d, tile.get(d, 1)) for d in order)
+
+
+def _memory_order(stage: Stage) -> list[str]:
+    """The stage's dimensions, from large to small steps through what it writes (else reads)."""
+    written = [op for op in stage.walk() if isinstance(op, Write)] or [op for op in stage.walk() if isinstance(op, Read)]
+    names = [d.name for d in stage.dims]
+
+    def step(name: str) -> float:
+        for access in written:
+            found = lane_stride(access, name, 1)
+            if found is None:
+                t = access.buffer.tensor
+                here = t.layout.offset(t.dims, access.map)
+                found = here.coefficient(name) or 1
+            if found:
+                return abs(found)
+        return math.inf
+
+    return sorted(names, key=lambda name: -step(name))
+
+
+def _main_reduce(stage: Stage) -> Reduce | None:
+    """The nested reduction with most points."""
+    found = [op for op in stage.body if isinstance(op, Reduce)]
+    return max(found, key=lambda r: math.prod(extent(d.extent) for d in r.dims), default=None)
+
+
+def _reduction_tile(
+    stage: Map, reduce: Reduce, vector: str, n: int, order: list[str], costs: Costs, target: TargetInfo
+) -> Schedule:
+    """A map of a reduction, with `vector` in lanes: a block of rows and vectors of accumulators."""
+    extents = {d.name: extent(d.extent) for d in stage.dims}
+    vectors_read = [r for r in reduce.walk() if isinstance(r, Read) and lane_stride(r, vector, costs.lanes) == 1]
+    panel = _panel(vectors_read, vector)
+    others = [d for d in order if d != vector and extents[d] > 1]
+    rows = [d for d in others if not any(_uses(r, d) for r in vectors_read)]
+    points = math.prod(extents[d] for d in rows)
+    if panel:
+        count = max(1, panel // costs.lanes)
+    else:
+        count = vectors_for(n, costs.lanes, 2 if points >= 6 else 4)
+    count = min(count, max(1, target.vector_registers // 4), -(-n // costs.lanes))
+    if not rows:
+        count = count if panel else vectors_for(n, costs.lanes, max(1, 4 // len(reduce.inits)))
+        return _window_tile(reduce, vector, count, order, others, extents, costs, target)
+    tile = dict(zip(rows, row_tile([extents[d] for d in rows], count, target), strict=True))
+    step = count * costs.lanes
+    if math.prod(tile.values()) * count * len(reduce.inits) > target.vector_registers:
+        tile = {}
+    return _blocked(stage, reduce, vector, step, order, rows, tile, extents, target)
+
+
+def _panel(reads: list[Read], vector: str) -> int:
+    """Size of the blocks in which a packed operand holds `vector` (0: it is not packed)."""
+    for r in reads:
+        for d, size in r.buffer.tensor.layout.blocks:
+            if r.map[d].coefficient(vector) == 1:
+                return size
+    return 0
+
+
+def _uses(access: Read, dim: str) -> bool:
+    return any(dim in e.symbols() for e in access.map)
+
+
+def _window_tile(
+    reduce: Reduce, vector: str, count: int, order: list[str], others: list[str], extents: dict[str, int], costs: Costs, target: TargetInfo
+) -> Schedule:
+    """No row reuses a vector (pooling, depthwise, sums along outer dimensions): a few neighbours in flight."""
+    tile = {vector: count * costs.lanes}
+    if others:
+        limit = max(1, min(8, row_limit(target, count) // len(reduce.inits)) // count)
+        tile[others[-1]] = max((t for t in range(1, min(limit, extents[others[-1]]) + 1)), key=lambda t: (-(-extents[others[-1]] // t) * -1, t))
+    order = [d for d in order if d not in (vector, *others[-1:])] + [vector, *others[-1:]]
+    return Schedule(_loops(order, tile), vector)
+
+
+def _blocked(
+    stage: Map,
+    reduce: Reduce,
+    vector: str,
+    step: int,
+    order: list[str],
+    rows: list[str],
+    tile: dict[str, int],
+    extents: dict[str, int],
+    target: TargetInfo,
+) -> Schedule:
+    """Order the loops around a contraction's tile by what stays in the caches."""
+    lead = [d for d in order if d != vector and d not in rows]
+    depth = math.prod(extent(d.extent) for d in reduce.dims)
+    size = max((DTYPES[r.buffer.tensor.dtype].bytes for r in reduce.walk() if isinstance(r, Read)), default=4)
+    panel_bytes = depth * extents[vector] * size
+    traffic = Traffic(_row_bytes(reduce, vector), panel_bytes, -(-extents[vector] // step))
+    outer = rows[0]
+    block = row_block(extents[outer], tile.get(outer, 1), traffic, target)
+    loops: list[tuple[str, int]] = [(d, 1) for d in lead]
+    if tile.get(outer, 1) < block < extents[outer]:
+        loops.append((outer, block))
+    elif block <= tile.get(outer, 1):
+        loops.append((outer, tile.get(outer, 1)))
+        rows = rows[1:]
+    loops.append((vector, step))
+    loops += [(d, tile.get(d, 1)) for d in rows]
+    return Schedule(tuple(loops), vector)
+
+
+def _row_bytes(reduce: Reduce, vector: str) -> float:
+    """Bytes of the operands that do not depend on `vector`."""
+    total = 0.0
+    for r in {r.buffer: r for r in reduce.walk() if isinstance(r, Read) and not _uses(r, vector)}.values():
+        t = r.buffer.tensor
+        total += math.prod(extent(d) for d in t.dims) * DTYPES[t.dtype].bytes
+    return total
+
+
+def _dot_tile(stage: Map, reduce: Reduce, costs: Costs) -> dict[str, int]:
+    """The reduction itself lies in lanes (a dot product): a small block of them shares its loads."""
+    if len(reduce.inits) != 1 or not costs.best(reduce).vector or any(isinstance(op, Stage) for op in reduce.body):
+        return {}
+    reads = [r for r in reduce.body if isinstance(r, Read)]
+    names = [d.name for d in stage.dims if extent(d.extent) > 1]
+    shared = [d for d in names if any(_uses(r, d) for r in reads) and not all(_uses(r, d) for r in reads)]
+    return {d: min(4, extent(next(x.extent for x in stage.dims if x.name == d))) for d in shared[-2:]}
+
+
+# -- reductions -----------------------------------------------------------------------------------------------------
+
+
+def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
+    """Loops from large to small steps through what is read; the innermost is unrolled, small windows completely."""
+    order = _read_order(stage)
+    extents = {d.name: extent(d.extent) for d in stage.dims}
+    symbolic = {d.name for d in stage.dims if not isinstance(d.extent, int)}
+    nested = any(isinstance(op, Stage) for op in stage.body)
+    if vector:
+        around = stage.parent.parent if stage.parent is not None else None
+        tiled = isinstance(around, Map) and around.schedule is not None and any(s > 1 for _, s in around.schedule.loops)
+        most = 1 if tiled else 4 if costs.body(stage, vector) < 24 else 2
+        count = vectors_for(extents[vector], costs.lanes, most)
+        order = [d for d in order if d != vector] + [vector]
+        return Schedule(_loops(order, {vector: count * costs.lanes}), vector)
+    if nested or not order:
+        return Schedule(_loops(order, {}))
+    if math.prod(extents.values()) <= _UNROLLED and not symbolic:
+        return Schedule(_loops(order, extents))
+    last = order[-1]
+    if extents[last] <= 4 and last not in symbolic:
+        return Schedule(_loops(order, {last: extents[last]}))
+    return Schedule(_loops(order, {last: 2}))
+
+
+def _read_order(stage: Reduce) -> list[str]:
+    reads = [op for op in stage.body if isinstance(op, Read)]
+    names = [d.name for d in stage.dims]
+
+    def step(name: str) -> float:
+        # The operand with the largest storage decides: it is the one that is streamed.
+        best = 0.0
+        for r in reads:
+            t = r.buffer.tensor
+            found = lane_stride(r, name, 1)
+            if found is None:
+                found = t.layout.offset(t.dims, r.map).coefficient(name)
+            best = max(best, abs(found))
+        return best
+
+    return sorted(names, key=lambda name: -step(name))
+
+
+# -- threads --------------------------------------------------------------------------------------------------------
+
+
+def _parallel(stage: Map, costs: Costs) -> None:
+    """Distribute leading loops: enough iterations for any number of threads, each part worth its start."""
+    schedule = stage.schedule
+    assert schedule is not None
+    if _collides(stage):
+        return
+    extents = {d.name: extent(d.extent) for d in stage.dims}
+    total = costs.best(stage).cost
+    seen: list[str] = []
+    count = 1
+    for dim, step in schedule.loops:
+        if dim in seen or (seen and count >= 256):
+            break
+        if len(seen) + 1 == len(schedule.loops) and seen and count >= 16:
+            break  # the innermost loop stays a loop
+        seen.append(dim)
+        count *= -(-extents[dim] // step)
+    per = total / max(1, count)
+    grain = max(1, math.ceil(_MICROSECONDS * _PER_MICROSECOND / max(per, 1e-9)))
+    stage.schedule = replace(schedule, parallel=len(seen), grain=grain)
+
+
+def _collides(stage: Map) -> bool:
+    """Whether points of the stage may write the same element: then it runs on one thread."""
+    return any(isinstance(op, Write) and (op.combine or op.indices) for op in stage.walk())
+
+

@@ -1,0 +1,96 @@
+"""Register tiles and orders of loops, chosen by small models of the core and its caches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...ir.target_info import TargetInfo
+
+
+def vectors_for(n: int, lanes: int, most: int) -> int:
+    """Vectors of a tile along a dimension of `n` elements: as many as `most`, fewer when that wastes less."""
+    whole = -(-n // lanes)
+    if whole <= most:
+        return max(1, whole)
+    return min(range(1, most + 1), key=lambda v: (-(-whole // v) * (v + 0.5), -v))
+
+
+def row_limit(target: TargetInfo, vectors: int) -> int:
+    """Rows of a contraction's tile: accumulators, one row of the other operand's vectors and a few temporaries must
+    fit the registers. 12 x 2 of 32 registers and 6 x 2 of 16 are known to run without spills."""
+    spare = 4 if target.vector_registers >= 32 else 2
+    return max(1, (target.vector_registers - vectors - spare) // vectors)
+
+
+def tile_cycles(rows: int, vectors: int, target: TargetInfo) -> float:
+    """Cycles of one step of a reduction under a tile of `rows` broadcast values and `vectors` vectors: limited by
+    multiply-adds, by loads, or by the latency of one accumulator's chain."""
+    ports = target.fma_ports
+    return max(rows * vectors / ports, (rows + vectors) / 2, float(target.fma_latency)) + 0.5
+
+
+def rows_for(n: int, vectors: int, target: TargetInfo) -> int:
+    """Rows of a tile along a dimension of `n` elements."""
+    limit = min(row_limit(target, vectors), n)
+
+    def cost(rows: int) -> float:
+        full, rest = divmod(n, rows)
+        total = full * tile_cycles(rows, vectors, target)
+        if rest:
+            total += tile_cycles(rest, vectors, target)
+            total *= 1.04  # code of its own
+        return total
+
+    return min(range(1, limit + 1), key=lambda r: (cost(r), -r))
+
+
+def row_tile(extents: Sequence[int], vectors: int, target: TargetInfo) -> list[int]:
+    """Tile of several row dimensions, the last one innermost: along the last, and, when that is short, along the one
+    before it too."""
+    tile = [1] * len(extents)
+    if not extents:
+        return tile
+    tile[-1] = rows_for(extents[-1], vectors, target)
+    limit = row_limit(target, vectors)
+    if len(extents) > 1 and tile[-1] == extents[-1] and 2 * tile[-1] <= limit:
+        inner = tile[-1]
+
+        def cost(rows: int) -> float:
+            full, rest = divmod(extents[-2], rows)
+            return full * tile_cycles(rows * inner, vectors, target) + (tile_cycles(rest * inner, vectors, target) if rest else 0)
+
+        tile[-2] = min(range(1, min(limit // inner, extents[-2]) + 1), key=lambda r: (cost(r), -r))
+    return tile
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a contraction reads: bytes of all rows (`a`), of all columns (`b`); number of column tiles."""
+
+    a: float
+    b: float
+    column_tiles: int
+
+
+def row_block(rows: int, step: int, traffic: Traffic, target: TargetInfo) -> int:
+    """How many of `rows` (the outermost row dimension, tiled by `step`) to take through all columns before the next:
+    `rows` puts columns outermost, `step` puts rows outermost."""
+
+    def level(size: float) -> float:  # relative cost of a byte that lives there
+        if size <= 0.6 * target.l2_bytes:
+            return 1.0
+        return 4.0 if size <= 0.5 * target.l3_bytes else 10.0
+
+    def cost(block: int) -> float:
+        part = traffic.a * min(1.0, block / rows)
+        passes = math.ceil(rows / block)
+        first = 4.0 * (traffic.a + traffic.b)
+        return first + traffic.a * (traffic.column_tiles - 1) * level(part) + traffic.b * (passes - 1) * level(traffic.b)
+
+    blocks, block = [rows], step
+    while block < rows:
+        blocks.append(block)
+        block *= 2
+    return min(blocks, key=lambda b: (cost(b), -b))
