@@ -125,8 +125,8 @@ def _bound(value: float | int) -> float | int | None:
 
 
 def _clip(b: Builder, x: Value, low: float | int | None, high: float | int | None) -> Value:
-    dtype = x.tensor.dtype
-    bounds = [None if v is None else b.splat(v, dtype) for v in (low, high)]
+    dtype, number = x.tensor.dtype, float if floating(x) else int
+    bounds = [None if v is None else b.splat(number(v), dtype) for v in (low, high)]
     return b(Clip(x, *bounds))
 
 
