@@ -45,7 +45,16 @@ class _Section:
 
     def pack(self) -> bytes:
         return _SECTION.pack(
-            self.name, self.kind, self.flags, self.addr, self.offset, self.size, self.link, self.info, self.align, self.entry
+            self.name,
+            self.kind,
+            self.flags,
+            self.addr,
+            self.offset,
+            self.size,
+            self.link,
+            self.info,
+            self.align,
+            self.entry,
         )
 
 
@@ -162,7 +171,7 @@ def _stream(file: BinaryIO, weights: Iterable[bytes], offset: int, size: int) ->
 
 
 def write_sparse(file: BinaryIO, chunk: bytes) -> None:
-    """Write `chunk` at the file's position, leaving its all-zero megabytes as holes; the caller truncates to the end."""
+    """Write `chunk` at the file's position, leaving all-zero megabytes as holes; the caller truncates to the end."""
     view = memoryview(chunk).cast("B")
     for start in range(0, len(view), _COPY):
         part = view[start : start + _COPY]

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from ..ir.errors import LinkError
 from ..runtime.escape import c_string, log_text
+from ..runtime.manifest import Manifest, SelfTest
 from .elf import PAGE, ElfError, embed_weights, write_sparse
 from .toolchain import COMMAND_LINE, NATIVE, Compiler, find_compiler, runtime_objects
 
 Emit = Literal["exe", "lib", "static", "obj"]
 
 _LINK_FLAGS = (
-    "-pthread", "-Wl,--build-id=none", "-Wl,--hash-style=gnu", "-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,--gc-sections",
-    "-Wl,--as-needed", "-Wl,-O1",
+    "-pthread", "-Wl,--build-id=none", "-Wl,--hash-style=gnu", "-Wl,-z,relro,-z,now,-z,noexecstack",
+    "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-O1",
 )  # fmt: skip
 
 _GLUE = """\
@@ -34,9 +36,9 @@ _GLUE = """\
 #include "internal.h"
 
 extern const uint8_t planish_weights[] __attribute__((visibility("hidden")));
-
+{selftest_data}
 __attribute__((visibility("hidden"))) const planish_model planish_artifact_model = {{
-    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}}};
+    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}, {manifest}, {manifest_bytes}, {selftest}}};
 
 PLANISH_API planish_status planish_open_{identifier}(const planish_model **model, planish_message *message);
 planish_status planish_open_{identifier}(const planish_model **model, planish_message *message) {{
@@ -81,13 +83,16 @@ def link(
     *,
     static: bool = False,
     name: str,
+    manifest: Manifest | None = None,
 ) -> None:
     """Link `objects` (files or their bytes) and the C runtime into the artifact `out`.
 
     Exactly one object defines `planish_module_data` (runtime/native/planish_abi.h). `weights` yields the packed
-    weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that needs
-    no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C compiler, it
-    fails, or `out` cannot be written; then `out` is what it was before.
+    weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that
+    needs no shared library. `name` is what the artifact calls its model. With `manifest`, it and its self-test
+    are put into the artifact in place of those in the objects, so that what a first artifact gave can be recorded in a
+    second. Raises `LinkError` when there is no C compiler, it fails, or `out` cannot be written; then `out` is what it
+    was before.
     """
     out = Path(out)
     compiler = find_compiler()
@@ -95,7 +100,7 @@ def link(
     with _writing(out, weights_bytes) as folder:
         chosen = _materialise(objects, folder)
         chosen += [path for stem, path in runtime.items() if emit == "exe" or stem not in COMMAND_LINE]
-        _write_glue(folder, name)
+        _write_glue(folder, name, manifest)
         result = folder / "result"
         if emit in ("exe", "lib"):
             _link_image(compiler, chosen, emit, folder, result, static=static, name=name)
@@ -108,7 +113,7 @@ def link(
 
 
 @contextmanager
-def _writing(out: Path, size: int) -> Iterator[Path]:
+def _writing(out: Path, size: int) -> Generator[Path, None, None]:
     """A folder beside `out` to work in, removed at the end; failures to write become `LinkError`."""
     shown = log_text(str(out))
     if out.is_dir():
@@ -142,10 +147,49 @@ def _materialise(objects: Sequence[Path | bytes], folder: Path) -> list[Path]:
     return paths
 
 
-def _write_glue(folder: Path, name: str) -> None:
+def _write_glue(folder: Path, name: str, manifest: Manifest | None) -> None:
     identifier = entry_name(name).removeprefix("planish_open_")
-    (folder / "glue.c").write_text(_GLUE.format(name=c_string(name), identifier=identifier))
+    text = manifest.to_json() if manifest else ""
+    test = manifest.self_test if manifest else None
+    glue = _GLUE.format(
+        name=c_string(name),
+        identifier=identifier,
+        manifest=c_string(text) if text else "0",
+        manifest_bytes=len(text),
+        selftest_data=_selftest_c(test) if test else "",
+        selftest="&selftest" if test else "0",
+    )
+    (folder / "glue.c").write_text(glue)
     (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content=f".zero {PAGE}"))
+
+
+def _double_c(value: float) -> str:
+    if math.isnan(value):
+        return '__builtin_nan("")'
+    return f"{'-' if value < 0 else ''}__builtin_inf()" if math.isinf(value) else value.hex()
+
+
+def _selftest_c(test: SelfTest) -> str:
+    """The self-test as C constants."""
+    nothing = (math.nan, 0.0)
+    doubles = {
+        "ranges": [value for pair in test.ranges for value in pair],
+        "sums": [value for pair in test.sums for value in (pair or nothing)],
+    }
+    symbols = "".join(f"{value}, " for value in test.symbols)
+    samples = "".join(f"{{{s.output}, 0, {s.index}, {_double_c(s.value)}}}, " for s in test.samples)
+    return "\n".join(
+        [
+            f"static const int64_t symbols[] = {{{symbols}0}};",
+            *(
+                f"static const double {k}[] = {{{''.join(_double_c(v) + ', ' for v in d)}0}};"
+                for k, d in doubles.items()
+            ),
+            f"static const planish_selftest_sample samples[] = {{{samples}{{0, 0, 0, 0}}}};",
+            f"static const planish_selftest selftest = {{{test.seed}u, symbols, ranges, sums, {_double_c(test.rtol)},"
+            f" {_double_c(test.atol)}, {len(test.samples)}, samples}};\n",
+        ]
+    )
 
 
 def _link_image(
@@ -170,7 +214,9 @@ def _embed(result: Path, weights: Iterable[bytes], size: int) -> None:
         try:
             embed_weights(file, weights, size)
         except ElfError as error:
-            raise LinkError(f"linking: {error}: this linker orders the file in a way that is not known; use GNU ld") from error
+            raise LinkError(
+                f"linking: {error}: this linker orders the file in a way that is not known; use GNU ld"
+            ) from error
 
 
 def _link_object(

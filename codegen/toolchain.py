@@ -25,7 +25,9 @@ from ..ir.errors import LinkError
 
 NATIVE = Path(runtime.__file__).parent / "native"
 # The executable alone has these: command line, NumPy files, self-test.
-COMMAND_LINE = frozenset({"main", "cli_run", "cli_bench", "cli_info", "npy", "npz_read", "npz_write", "crc32", "selftest"})
+COMMAND_LINE = frozenset(
+    {"main", "cli_run", "cli_bench", "cli_info", "npy", "npz_read", "npz_write", "crc32", "selftest"}
+)
 # Baseline code: it must run, and say what is missing, on a CPU that cannot run the model.
 COMPILE_FLAGS = (
     "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
@@ -69,7 +71,8 @@ def find_compiler() -> Compiler:
     if importlib.util.find_spec("ziglang"):
         return _identify((sys.executable, "-m", "ziglang", "cc"), "the package ziglang")
     raise LinkError(
-        "linking: no C compiler found: install gcc or clang (Debian: apt install gcc libc6-dev), set CC, or pip install ziglang"
+        "linking: no C compiler found: install gcc or clang (Debian: apt install gcc libc6-dev), set CC, "
+        "or pip install ziglang"
     )
 
 
@@ -94,7 +97,9 @@ def cache_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = folder.stat()
     except OSError as error:
-        raise LinkError(f"cache: cannot make {folder}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours") from error
+        raise LinkError(
+            f"cache: cannot make {folder}: {error.strerror}; set XDG_CACHE_HOME to a folder of yours"
+        ) from error
     if info.st_uid != os.getuid():
         raise LinkError(f"cache: {folder} belongs to another user, who could change the code in it; set XDG_CACHE_HOME")
     if info.st_mode & 0o022:

@@ -69,7 +69,9 @@ class Core:
             raise LoadError(f"{shown}: expected a library made by planish compile: {error}") from error
         version = self.library.api_version()
         if version != API_VERSION:
-            raise LoadError(f"{shown}: interface version: expected {API_VERSION}, got {version}; compile the model again")
+            raise LoadError(
+                f"{shown}: interface version: expected {API_VERSION}, got {version}; compile the model again"
+            )
         message, model = Message(), c_void_p()
         if self.library.model_open(byref(model), byref(message)):
             raise LoadError(f"{shown}: {message.text.decode(errors='replace')}")

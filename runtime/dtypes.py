@@ -6,6 +6,7 @@ Types that NumPy lacks are those of `ml_dtypes` if that package is there, else u
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from functools import cache
 from typing import Any
@@ -44,15 +45,13 @@ _TABLE: dict[str, tuple[int, int, str | None, str | None, str]] = {
 def _ml_dtypes() -> Any:
     if importlib.util.find_spec("ml_dtypes") is None:
         return None
-    import ml_dtypes  # not a dependency of ours: used if the user has it
-
-    return ml_dtypes
+    return importlib.import_module("ml_dtypes")  # not a dependency of ours: used if the user has it
 
 
 @cache
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The NumPy type that carries element type `name`. Raises `KeyError` for an unknown one."""
-    _, bits, plain, extension, _ = _TABLE[name]
+    _, _, plain, extension, _ = _TABLE[name]
     if plain:
         return np.dtype(plain)
     module = _ml_dtypes()

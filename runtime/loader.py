@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -158,9 +158,9 @@ def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:
 
 def _as_numpy(value: Any, port: Port) -> Array:
     if isinstance(value, np.ndarray):
-        return value
+        return cast(Array, value)
     if isinstance(value, np.generic):
-        return np.asarray(value)
+        return np.asarray(cast(Any, value))
     if hasattr(value, "__dlpack__"):
         try:
             return np.from_dlpack(value)

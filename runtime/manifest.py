@@ -1,7 +1,7 @@
 """The manifest: what an artifact says about itself, as JSON inside it.
 
-The compiler writes it (`Manifest.to_json`), everybody may read it (`app info --json`, `Model.manifest`). Fields are only
-ever added; a reader ignores those that it does not know.
+The compiler writes it (`Manifest.to_json`), everybody may read it (`app info --json`, `Model.manifest`). Fields are
+only ever added; a reader ignores those that it does not know.
 """
 
 from __future__ import annotations
@@ -127,14 +127,14 @@ def _self_test(data: dict[str, Any] | None) -> SelfTest | None:
 
 
 def _convert(data: dict[str, Any]) -> dict[str, Any]:
-    target = _known(Target, data.get("target", {}))
+    target: dict[str, Any] = data.get("target", {})
     return {
         **_known(Manifest, data),
         "inputs": tuple(map(_port, data["inputs"])),
         "outputs": tuple(map(_port, data["outputs"])),
         "symbols": tuple(data.get("symbols", ())),
         "passes": tuple(data.get("passes", ())),
-        "target": Target(**{**target, "features": tuple(target.get("features", ()))}),
+        "target": Target(target.get("triple", ""), target.get("cpu", ""), tuple(target.get("features", ()))),
         "memory": Memory(**_known(Memory, data.get("memory", {}))),
         "self_test": _self_test(data.get("self_test")),
     }

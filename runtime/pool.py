@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+import weakref
 
 from ._native import Library
 
@@ -24,21 +24,23 @@ class Pool:
         self._host: Library | None = None
         self._native: int | None = None
         self._users = 0
-        os.register_at_fork(after_in_child=self._renew_lock)
+        _pools.add(self)
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()  # the thread that may have held it is not in the child
+    def renew_lock(self) -> None:
+        """In the child of a fork: the thread that may have held the lock is not there."""
+        self._lock = threading.Lock()
 
     def attach(self, library: Library) -> int:
         """The native pool, for one more user. Raises `MemoryError`."""
         with self._lock:
-            if self._native is None:
-                native: Any = library.pool_create(self._threads)
+            native = self._native
+            if native is None:
+                native = library.pool_create(self._threads)
                 if not native:
                     raise MemoryError("thread pool")
                 self._native, self._host = native, library
             self._users += 1
-            return self._native
+            return native
 
     def detach(self) -> None:
         """One user less; the last one ends the threads."""
@@ -50,6 +52,16 @@ class Pool:
             self._host = self._native = None
         host.pool_destroy(native)
 
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for pool in list(_pools):
+        pool.renew_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 shared = Pool()
 """The pool of `load` when none is given."""

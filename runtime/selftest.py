@@ -95,8 +95,9 @@ def record(
     sums: list[tuple[float, float] | None] = []
     for number, array in enumerate(outputs):
         flat = _as_doubles(array)
-        picks = np.unique(np.linspace(0, flat.size - 1, samples_per_output).astype(np.int64)) if flat.size else []
-        samples += [Sample(number, int(at), float(flat[at])) for at in picks]
+        steps = max(min(samples_per_output, flat.size), 1)
+        picks = sorted({step * (flat.size - 1) // max(steps - 1, 1) for step in range(steps)}) if flat.size else []
+        samples += [Sample(number, at, float(flat[at])) for at in picks]
         total = (float(flat.sum()), float(np.abs(flat).sum()))
         sums.append(total if np.isfinite(total).all() and array.dtype.kind in "biuf" else None)
     return SelfTest(seed, tuple(symbols), tuple(ranges), tuple(sums), tuple(samples), rtol, atol)

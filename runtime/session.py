@@ -47,7 +47,9 @@ class InferenceSession:
             self._model = path_or_model
         elif str(path_or_model).endswith(".onnx"):
             shown = log_text(str(path_or_model))
-            raise LoadError(f"{shown}: expected an artifact; compile the model first: planish compile {shown} -o model.so")
+            raise LoadError(
+                f"{shown}: expected an artifact; compile the model first: planish compile {shown} -o model.so"
+            )
         else:
             threads = int(getattr(sess_options, "intra_op_num_threads", 0) or 0)
             self._model = load(path_or_model, threads=threads or None)
@@ -55,7 +57,9 @@ class InferenceSession:
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
     ) -> list[Array]:
-        """The outputs called `output_names` (None or empty: all) for the inputs `input_feed`. Raises `ArtifactError`."""
+        """The outputs called `output_names` (None or empty: all) for the inputs in `input_feed`.
+
+        Raises `ArtifactError`."""
         known = {port.name for port in self._model.outputs}
         unknown = [log_text(name) for name in output_names or () if name not in known]
         if unknown:

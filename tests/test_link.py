@@ -1,4 +1,4 @@
-"""Linking: the weights in the extended last segment, several models in one process, reproducible bytes, clear errors."""
+"""Linking: the weights in the extended last segment, several models in a process, reproducible bytes, clear errors."""
 
 from __future__ import annotations
 
@@ -177,7 +177,9 @@ def test_two_models_in_one_program(tmp_path: Path, emit: Emit, suffix: str) -> N
 def test_examples(tmp_path: Path, emit: Emit, language: str) -> None:
     suffix = {"lib": ".so", "static": ".a", "obj": ".o"}[emit]
     model = make(tmp_path / f"model{suffix}", emit)
-    compile_it = [compiler(), "-std=c99", "-Wconversion"] if language == "c" else [tool("c++"), "-std=c++17", "-Wconversion"]
+    compile_it = (
+        [compiler(), "-std=c99", "-Wconversion"] if language == "c" else [tool("c++"), "-std=c++17", "-Wconversion"]
+    )
     source = ROOT / "examples" / language / f"main.{language}"
     flags = ["-Wall", "-Wextra", "-Werror", "-I", NATIVE, "-lm", "-pthread"]
     run(*compile_it, source, model, *flags, "-o", tmp_path / "app")
@@ -185,7 +187,9 @@ def test_examples(tmp_path: Path, emit: Emit, language: str) -> None:
     assert out == "model: fake\ny: f32[3,4] 4 5 6 7 4 5 6 7 4 5\ntotal: f32[] 66\nlast: f32[] 31\n"
 
 
-@pytest.mark.parametrize("name", ['a"; int x;"', "*/ #error", "new\nline", "$(touch x)", "..", "x" * 10_000, "nul\0l", "名", "??/", ""])
+@pytest.mark.parametrize(
+    "name", ['a"; int x;"', "*/ #error", "new\nline", "$(touch x)", "..", "x" * 10_000, "nul\0l", "名", "??/", ""]
+)
 def test_hostile_names_are_data(tmp_path: Path, name: str) -> None:
     assert re.fullmatch(r"planish_open_\w{1,80}", entry_name(name), re.ASCII)
     app = make(tmp_path / "app", "exe", name=name)
@@ -206,7 +210,7 @@ def test_permissions_follow_the_umask(library: Path, executable: Path) -> None:
 def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(toolchain.importlib.util, "find_spec", dict[str, object]().get)
     with pytest.raises(LinkError, match="no C compiler found: install gcc or clang"):
         link([], [], 0, "lib", tmp_path / "x.so", name="x")
 
@@ -255,7 +259,10 @@ def test_wrong_amount_of_weights(tmp_path: Path, chunks: list[bytes], emit: Emit
 
 
 def test_a_file_without_placeholder(tmp_path: Path) -> None:
-    for content, text in ((b"hello", "64-bit little-endian ELF"), (Path("/bin/true").read_bytes(), "no section .lrodata")):
+    for content, text in (
+        (b"hello", "64-bit little-endian ELF"),
+        (Path("/bin/true").read_bytes(), "no section .lrodata"),
+    ):
         (tmp_path / "x").write_bytes(content.ljust(64, b"\0"))
         with (tmp_path / "x").open("r+b") as file, pytest.raises(ElfError, match=text):
             embed_weights(file, [b"1234"], 4)

@@ -12,10 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _artifact import TABLE, expected_y, make, sample_inputs
+from _artifact import TABLE, expected_y, make, run, sample_inputs
 
 from planish import runtime
-from planish.runtime import ArtifactError, InferenceSession, InputError, LoadError, Manifest, Model, Pool, Port, RunError, load
+from planish.runtime import (
+    ArtifactError,
+    InferenceSession,
+    InputError,
+    LoadError,
+    Manifest,
+    Model,
+    Pool,
+    Port,
+    RunError,
+    load,
+)
 from planish.runtime.dtypes import numpy_dtype, pack, raw_dtype, unpack
 from planish.runtime.manifest import Memory, Sample, SelfTest, Target
 from planish.runtime.selftest import check, record, seeded_input, seeded_inputs
@@ -77,7 +88,14 @@ def test_what_may_be_passed(model: Model) -> None:
     misaligned[:] = inputs["x"]
     readonly = inputs["x"].copy()
     readonly.flags.writeable = False
-    for x in (np.asfortranarray(inputs["x"]), strided[:, ::2], misaligned, readonly, OnlyDlpack(inputs["x"]), inputs["x"].tolist()):
+    for x in (
+        np.asfortranarray(inputs["x"]),
+        strided[:, ::2],
+        misaligned,
+        readonly,
+        OnlyDlpack(inputs["x"]),
+        inputs["x"].tolist(),
+    ):
         assert np.array_equal(model.run({"x": x, "index": inputs["index"]})["y"], y)
     assert np.array_equal(np.from_dlpack(model.run(inputs)["y"]), y)
 
@@ -90,7 +108,10 @@ def test_what_may_be_passed(model: Model) -> None:
         ({"x": np.zeros((5, 3), "f4")}, r"^input 'x': shape: expected \[N,4\], got \[5,3\]$"),
         ({"x": np.zeros(5, "f4")}, r"^input 'x': shape: expected \[N,4\], got \[5\]$"),
         ({"x": np.zeros((1,) * 40, "f4")}, r"^input 'x': rank: expected at most 32, got 40$"),
-        ({"x": np.zeros((3, 4), "f4")}, r"^input 'index': dimension 0, which is 'N': expected 3 as in input 'x', got 5$"),
+        (
+            {"x": np.zeros((3, 4), "f4")},
+            r"^input 'index': dimension 0, which is 'N': expected 3 as in input 'x', got 5$",
+        ),
         ({"index": np.zeros(5, "i4")}, r"^input 'index': type: expected i64, got i32$"),
         ({"index": np.array(["a"] * 5)}, r"input 'index': type: expected i64, got <U1"),
         ({"z\n": 1}, r"^inputs: the model has no input 'z\\n'; expected 'x', 'index'$"),
@@ -182,6 +203,10 @@ def maps(path: Path) -> int:
     return Path("/proc/self/maps").read_text().count(str(path))
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
@@ -196,10 +221,10 @@ def test_load_run_unload_leaks_nothing(library: Path) -> None:
     for _ in range(100):
         once()
     assert maps(library) == 0
-    before, files = resident(), len(os.listdir("/proc/self/fd"))
+    before, files = resident(), open_files()
     for _ in range(300):
         once()
-    assert maps(library) == 0 and len(os.listdir("/proc/self/fd")) == files
+    assert maps(library) == 0 and open_files() == files
     assert resident() - before < 2 << 20
 
 
@@ -307,15 +332,16 @@ def test_importing_the_runtime_needs_numpy_only() -> None:
     code = (
         "import sys, planish.runtime\n"
         "heavy = {'onnx', 'llvmlite', 'jinja2', 'ml_dtypes', 'google', 'rich'} & set(sys.modules)\n"
-        "ours = [m for m in sys.modules if m.startswith(('planish.ir', 'planish.codegen', 'planish.passes', 'planish.frontend'))]\n"
+        "layers = tuple('planish.' + layer for layer in ('ir', 'codegen', 'passes', 'frontend'))\n"
+        "ours = [m for m in sys.modules if m.startswith(layers)]\n"
         "assert not heavy and not ours, (heavy, ours)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_include_folder() -> None:
-    out = subprocess.run([sys.executable, "-m", "planish.runtime", "--include"], capture_output=True, text=True, check=True)
-    assert (Path(out.stdout.strip()) / "planish.hpp").exists()
+    out = run(sys.executable, "-m", "planish.runtime", "--include").stdout
+    assert (Path(out.strip()) / "planish.hpp").exists()
 
 
 def test_manifest_round_trip() -> None:
@@ -334,7 +360,8 @@ def test_manifest_round_trip() -> None:
     text = manifest.to_json()
     assert text.isascii() and Manifest.from_json(text) == manifest
     assert Manifest.from_json(text[:-1] + ',"later":1}') == manifest
-    for wrong, text in (("[]", "not a manifest"), ("{}", "not a manifest"), ("x", "Expecting"), ('{"format":99}', "update")):
+    wrongs = {"[]": "not a manifest", "{}": "not a manifest", "x": "Expecting", '{"format":99}': "update"}
+    for wrong, text in wrongs.items():
         with pytest.raises(ValueError, match=text):
             Manifest.from_json(wrong)
 

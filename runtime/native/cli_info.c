@@ -45,10 +45,10 @@ int planish_cli_info(const planish_model *model, const planish_options *options)
   printf("%-9s %s\n", "model", planish_quote(&name, planish_model_name(model)));
   list(model, "inputs", planish_input_count(model), planish_input_info);
   list(model, "outputs", planish_output_count(model), planish_output_info);
-  printf("%-9s %.1f MB\n", "weights", (double)module->weights_bytes / 1e6);
+  printf("%-9s %.2f MB\n", "weights", (double)module->weights_bytes / 1e6);
   printf("%-9s", "cpu");
   for (uint32_t i = 0; i < module->n_features; i++) printf(" %s", module->features[i]);
   printf("%s\n", module->n_features ? "" : " any");
-  printf("%-9s %s\n", "self-test", module->selftest ? "yes" : "no");
+  printf("%-9s %s\n", "self-test", planish_model_selftest(model) ? "yes" : "no");
   return 0;
 }
