@@ -63,7 +63,7 @@ def check_names(graph: GraphProto, file: str) -> None:
         for name in names:
             if not name:
                 raise ModelError(f"{file}: an {kind} has no name")
-            # Two initializers of one name occur in files that are about; the first one counts, as in ONNX Runtime.
+            # Several initializers of one name occur in files that are about: `counting_initializers` in reader.py.
             if name in seen and kind == "input":
                 raise ModelError(f"{file}: two {kind}s are called {quote(name)}")
             seen.add(name)
