@@ -92,9 +92,9 @@ def bit_shift(node: Node) -> Value:
     return node.make(kinds[direction], node.value(0), node.value(1))
 
 
-@converter("BitwiseNot")
-def bitwise_not(node: Node) -> Value:
-    """BitwiseNot."""
+@converter("Not", "BitwiseNot")
+def complement(node: Node) -> Value:
+    """Not and BitwiseNot: one operation, by element type."""
     return node.make(Not, node.value(0))
 
 

@@ -40,6 +40,32 @@ def opsets(model: ModelProto, file: str) -> dict[str, int]:
     return found
 
 
+def check_text(model: ModelProto, file: str) -> None:
+    """All names must be UTF-8: protobuf gives bytes for those that are not."""
+    for what, name in _names(model):
+        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            shown = bytes(name).decode("utf-8", "backslashreplace")
+            raise ModelError(f"{file}: the {what} {quote(shown)} is not UTF-8; the file is damaged, fetch it again")
+
+
+def _names(model: ModelProto) -> Iterator[tuple[str, str]]:
+    graph = model.graph
+    yield from (("producer", p) for p in (model.producer_name, model.producer_version))
+    yield from (("name of an operator set", o.domain) for o in model.opset_import)
+    yield "name of the graph", graph.name
+    tensors = [*graph.initializer, *(s.values for s in graph.sparse_initializer)]
+    for tensor in tensors:
+        yield "name of an initializer", tensor.name
+        yield from (("external data entry", text) for e in tensor.external_data for text in (e.key, e.value))
+    for value in [*graph.input, *graph.output]:
+        yield "name of an input or output", value.name
+        yield from (("name of a dimension", d.dim_param) for d in value.type.tensor_type.shape.dim)
+    for node in graph.node:
+        yield from (("name in a node", text) for text in (node.name, node.op_type, node.domain))
+        yield from (("name in a node", text) for text in (*node.input, *node.output))
+        yield from (("name of an attribute", text) for a in node.attribute for text in (a.name, a.ref_attr_name))
+
+
 def check_domains(graph: GraphProto, imported: dict[str, int], file: str) -> None:
     """Every node's operator set must be imported."""
     for node in graph.node:
@@ -127,7 +153,9 @@ def _cycle(graph: GraphProto, maker: dict[str, int], waiting: list[int]) -> str:
         seen[at] = len(path)
         path.append(at)
         at = next(maker[n] for n in _reads(graph.node[at]) if n in maker and waiting[maker[n]])
-    names = [node_label(graph.node[i]) for i in path[seen[at] :]][::-1]
+    cycle = path[seen[at] :][::-1]
+    first = cycle.index(min(cycle))
+    names = [node_label(graph.node[i]) for i in cycle[first:] + cycle[:first]]
     shown = names if len(names) <= 8 else [*names[:7], f"... ({len(names) - 7} more)"]
     return " -> ".join([*shown, names[0]])
 

@@ -18,8 +18,8 @@ _MAX_DIM = 1 << 40
 
 def read_inputs(
     inputs: Sequence[ValueInfoProto], shapes: Mapping[str, Sequence[int]], file: str, issues: list[Issue]
-) -> list[tuple[str, TensorType]]:
-    """Name and type of each input. `shapes` gives numbers for symbols; a symbol that it fixes is fixed everywhere."""
+) -> list[tuple[str, TensorType | None]]:
+    """Name and type of each input (None: planish lacks the type, and an issue says so). `shapes` gives numbers for symbols; a symbol that it fixes is fixed everywhere."""
     names = [i.name for i in inputs]
     for name in shapes:
         if name not in names:
@@ -27,7 +27,7 @@ def read_inputs(
             raise ModelError(f"{file}: shapes: no input is called {quote(name)}; the inputs are {known}")
     reader = _Inputs(file)
     types = [reader.type(i, shapes.get(i.name), issues) for i in inputs]
-    return [(n, reader.fixed(t)) for n, t in zip(names, types, strict=True)]
+    return [(n, None if t is None else reader.fixed(t)) for n, t in zip(names, types, strict=True)]
 
 
 class _Inputs:
@@ -36,8 +36,8 @@ class _Inputs:
         self.symbols: dict[str, str] = {}  # what the model calls a dimension -> the symbol's name
         self.numbers: dict[str, Dim] = {}  # symbol -> its number, from `shapes`
 
-    def type(self, info: ValueInfoProto, given: Sequence[int] | None, issues: list[Issue]) -> TensorType:
-        """The type of one input."""
+    def type(self, info: ValueInfoProto, given: Sequence[int] | None, issues: list[Issue]) -> TensorType | None:
+        """The type of one input; None when it cannot be one (an issue says why)."""
         where = f"{self.file}: input {quote(info.name)}"
         kind = info.type.WhichOneof("value")
         if kind is None:
@@ -45,12 +45,12 @@ class _Inputs:
         if kind != "tensor_type":
             reason = f"an input of type {kind.removesuffix('_type')}"
             issues.append(Issue(quote(info.name, 40), "(input)", "", reason, "pass tensors instead"))
-            return TensorType("f32", None)
+            return None
         try:
             dtype = dtype_name(info.type.tensor_type.elem_type)
         except UnsupportedType as e:
             issues.append(Issue(quote(info.name, 40), "(input)", "", str(e), "use another type"))
-            dtype = "f32"
+            return None
         if not info.type.tensor_type.HasField("shape"):
             return TensorType(dtype, None if given is None else _numbers(given, where))
         shape = tuple(self._dim(d, i, info.name, where) for i, d in enumerate(info.type.tensor_type.shape.dim))

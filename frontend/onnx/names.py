@@ -74,4 +74,3 @@ def register() -> None:
             continue
         if all(f.kind == "operand" and not f.many and not f.optional for f in kind.fields):
             CONVERTERS["", name] = _simple(kind, len(kind.fields), ())
-

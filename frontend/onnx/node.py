@@ -268,6 +268,8 @@ class Node:
         try:
             return self.add(kind(*args))
         except VerifyError as e:
+            if any(item.type.dtype == "string" for item in map(self.scope.items.get, self.proto.input) if item):
+                raise Unsupported("strings") from e
             raise self.error(str(e)) from e
 
     def splat(self, value: float | int | bool, dtype: str, shape: Sequence[int] = ()) -> Value:

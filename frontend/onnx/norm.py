@@ -35,13 +35,20 @@ def batch_normalization(node: Node) -> Value:
 
 
 @converter("LayerNormalization")
-def layer_normalization(node: Node) -> Value:
-    """LayerNormalization; mean and deviation as outputs only when nobody uses them."""
-    if node.wants(1) or node.wants(2):
-        raise Unsupported("its outputs Mean or InvStdDev are used")
-    axis = node.axis(node.integer("axis", -1), node.rank(0))
-    operands = (node.value(0), node.optional(1), node.optional(2))
-    return node.make(LayerNorm, *operands, axis, node.real("epsilon", 1e-5))
+def layer_normalization(node: Node) -> list[Value | None]:
+    """LayerNormalization; mean and inverse deviation are computed only when somebody uses them."""
+    x, rank = node.value(0), node.rank(0)
+    axis, epsilon = node.axis(node.integer("axis", -1), rank), node.real("epsilon", 1e-5)
+    y = node.make(LayerNorm, x, node.optional(1), node.optional(2), axis, epsilon)
+    if not (node.wants(1) or node.wants(2)):
+        return [y]
+    axes, wide = tuple(range(axis, rank)), _widened(node, x)
+    mean = node.make(Mean, wide, axes, True)
+    centred = node.make(Sub, wide, mean)
+    variance = node.make(Mean, node.make(Mul, centred, centred), axes, True)
+    inverse = node.make(Rsqrt, node.make(Add, variance, node.splat(epsilon, wide.tensor.dtype)))
+    stash = node.dtype(node.integer("stash_type", 1))
+    return [y, _cast(node, mean, stash), _cast(node, inverse, stash)]
 
 
 @converter("RMSNormalization")

@@ -14,37 +14,38 @@ from .scope import Unsupported
 
 @converter("QuantizeLinear")
 def quantize_linear(node: Node) -> Value:
-    """QuantizeLinear per tensor or per axis; without a zero point the result is u8 (or `output_dtype`)."""
-    zero = node.optional(2)
+    """QuantizeLinear per tensor, per axis or per block; without a zero point to `output_dtype` (default u8)."""
     number = node.integer("output_dtype", 0)
-    dtype = node.dtype(number) if number else "u8"
-    if zero is None:
-        zero = node.splat(0, dtype, _static(node, 1))
-    return node.make(Quantize, node.value(0), node.value(1), zero, _axis(node))
+    dtype = node.dtype(number) if number else "u8" if not node.has(2) else node.type(2).dtype
+    if dtype in ("i4", "u4"):
+        raise Unsupported(f"quantization to {dtype}")
+    return node.make(Quantize, node.value(0), *_scale_and_zero(node), *_axis_and_block(node), dtype)
 
 
 @converter("DequantizeLinear")
 def dequantize_linear(node: Node) -> Value:
-    """DequantizeLinear per tensor or per axis."""
-    return node.make(Dequantize, node.value(0), node.value(1), node.optional(2), _axis(node))
+    """DequantizeLinear per tensor, per axis or per block."""
+    y = node.make(Dequantize, node.value(0), *_scale_and_zero(node), *_axis_and_block(node))
+    number = node.integer("output_dtype", 0)
+    return y if not number or node.dtype(number) == y.tensor.dtype else node.make(Cast, y, node.dtype(number))
 
 
-def _static(node: Node, index: int) -> tuple[int, ...]:
-    shape = node.shape(index)
-    if not all(isinstance(d, int) for d in shape):
-        raise Unsupported(f"input {index} of symbolic shape")
-    return tuple(d for d in shape if isinstance(d, int))
+def _scale_and_zero(node: Node) -> tuple[Value, Value | None]:
+    """Scale and zero point of one shape: either may be a scalar or a vector of one number."""
+    scale, zero = node.value(1), node.optional(2)
+    if zero is not None and zero.tensor.dims != scale.tensor.dims and zero.tensor.elements == 1:
+        zero = node.make(Reshape, zero, scale.tensor.dims)
+    return scale, zero
 
 
-def _axis(node: Node) -> int:
-    if node.integer("block_size", 0):
-        raise Unsupported("blocked scales")
-    rank = node.rank(0)
-    axis = node.integer("axis", 1)
+def _axis_and_block(node: Node) -> tuple[int, int]:
+    rank, axis, block = node.rank(0), node.integer("axis", 1), node.integer("block_size", 0)
     # A scale of one number has no axis: the attribute then may be anything, as in files of opset 10.
     if node.rank(1) == 0 or node.shape(1) == (1,):
-        return min(max(axis, 0), max(rank - 1, 0))
-    return node.axis(axis, rank)
+        return min(max(axis, 0), max(rank - 1, 0)), 0
+    if block < 0:
+        raise node.error(f"block_size: expected a number of at least 0, got {block}")
+    return node.axis(axis, rank), block
 
 
 @converter("MatMulInteger")

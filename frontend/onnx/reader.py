@@ -15,9 +15,9 @@ import onnx
 
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
-from ...ir.errors import ModelError, VerifyError
+from ...ir.errors import VerifyError
 from . import arith, index, make, names, nn, norm, quant, reduce, shape  # noqa: F401  (fill the table of converters)
-from .checks import check_domains, check_names, opsets, ordered, used_names
+from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import read_inputs
 from .node import CONVERTERS, Node, Results, node_label
 from .proto import Loaded, load
@@ -26,7 +26,6 @@ from .scope import Item, Known, Scope, Unsupported
 from .symbolic import fold
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
-
 
 names.register()
 
@@ -56,11 +55,9 @@ class Importer:
 
     def run(self) -> Module:
         """Import the model."""
+        check_text(self.model.proto, self.file)
         self.opsets = opsets(self.model.proto, self.file)
-        try:
-            return self._module()
-        except UnicodeDecodeError as e:
-            raise ModelError(f"{self.file}: a name in the model is not UTF-8 ({e}); the file is damaged") from e
+        return self._module()
 
     def _module(self) -> Module:
         graph = self.proto

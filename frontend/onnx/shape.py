@@ -231,7 +231,7 @@ def pad(node: Node) -> Value:
     """Pad: negative amounts cut, which comes first."""
     x, dims, rank = node.value(0), node.shape(0), node.rank(0)
     mode = node.string("mode", "constant")
-    if mode not in ("constant", "reflect", "edge"):
+    if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"mode {mode!r}")
     pads = _amounts(node, rank)
     if any(b < 0 or a < 0 for b, a in pads):
@@ -292,7 +292,8 @@ def space_to_depth(node: Node) -> Value:
     if block < 1 or h % block or w % block:
         raise node.error(f"blocksize: expected a divisor of {h} and {w}, got {block}")
     shape: tuple[Dim, ...] = (n, c, h // block, block, w // block, block)
-    y = _chain(node, (Reshape, shape), (Transpose, (0, 3, 5, 1, 2, 4)))
+    perm = (0, 1, 3, 5, 2, 4) if node.string("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
+    y = _chain(node, (Reshape, shape), (Transpose, perm))
     return node.make(Reshape, y, (n, c * block * block, h // block, w // block))
 
 
