@@ -198,7 +198,7 @@ class Parser:
         if len(fields) == 1 and fields[0].many:
             values[fields[0].name] = self._flat(cls)
             return
-        listed = iter(fields)
+        listed = iter(sorted(fields, key=lambda f: f.optional))
         if self.c.accept("("):
             self.read.listed(")", lambda: self._operand(cls, values, listed), opened=True)
         for field in fields:
@@ -343,4 +343,4 @@ def parse_type(text: str, filename: str = "<text>") -> Type:
 
 def _end(reader: Reader) -> None:
     if reader.c.peek.kind != "end":
-        reader.c.fail("the end of the text")
+        raise reader.c.fail("the end of the text")
