@@ -18,6 +18,7 @@ from .expr import as_expr
 from .kernel.buffers import Buffer, bind_symbols, concrete, storage_elements
 from .kernel.form import Kernel, KernelOp
 from .kernel.interp import EvaluationError, execute, run_kernel
+from .ops.symbols import known_symbols
 from .program import Alloc, Call, If, Input, Output, Program, View, Weight
 from .types import DTYPES, TensorType
 
@@ -32,7 +33,7 @@ def evaluate(op: Op, operands: Sequence[Array | None], symbols: Mapping[str, int
     reference = getattr(op, "reference", None)
     if reference is None:
         raise EvaluationError(f"{op.loc or op.text_name}: {op.text_name} has no NumPy meaning")
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), known_symbols(symbols or {}):
         found = reference(*operands)
     results = found if isinstance(found, tuple) else (found,)
     if len(results) != len(op.results):

@@ -102,6 +102,7 @@ class Reduction(TensorOp):
             ((5,), (0,), False),
             ((3, 1), (1,), False),
             ((3, 4), (), True),
+            ((3, 0), (1,), True),
         ]
         for shape, axes, keepdims in cases:
             yield cls(fresh("f32", *shape), axes, keepdims)
@@ -133,7 +134,7 @@ class Mean(Reduction, name="reduce.mean"):
         acc = self.accumulator()
         n = product(self.x.tensor.dims[a] for a in self.axes)
         if isinstance(n, int) and is_float(acc):
-            return k.mul(total, k.const(1.0 / n, acc)) if n > 1 else total
+            return total if n == 1 else k.mul(total, k.const(1.0 / n if n else float("nan"), acc))
         return k.div(total, k.cast(k.index(n), acc))
 
     def numpy(self, x: Array, **options: Any) -> Array:

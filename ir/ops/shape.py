@@ -52,6 +52,8 @@ class Reshape(TensorOp, name="shape.reshape"):
     def kernel(self, k: KernelBuilder) -> None:
         (x,), (out,) = k.inputs, k.outputs
         if 0 in (*x.tensor.dims, *out.tensor.dims):
+            with k.map(_loops(out.tensor.dims)) as point:  # no point at all
+                k.write(k.read(x, *[0] * x.tensor.rank, fill=zero(k, x.tensor.dtype)), out, *point)
             return
         loops, old, new = regroup(x.tensor.dims, out.tensor.dims)
         with k.map(loops) as symbols:

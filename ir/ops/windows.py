@@ -39,7 +39,7 @@ def convert(k: KernelBuilder, value: Value, dtype: str) -> Value:
 
 def zero(k: KernelBuilder, dtype: str) -> Value:
     """The constant 0 of `dtype`."""
-    return k.const(0.0 if is_float(dtype) else 0, dtype)
+    return k.const(False if dtype == "bool" else 0.0 if is_float(dtype) else 0, dtype)
 
 
 def least(dtype: str) -> Any:
