@@ -43,9 +43,9 @@ class Answer:
         return [line.ljust(18) for line in drawn]
 
 
-def run(*command: str | Path) -> str:
-    """Run a program and return what it prints; if it fails, so does the demo, after its own message."""
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True)
+def run(folder: Path, *command: str | Path) -> str:
+    """Run a program in `folder` and return what it prints; if it fails, so does the demo, after its own message."""
+    done = subprocess.run([str(word) for word in command], cwd=folder, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"demo: {Path(command[0]).name} ended with status {done.returncode}")
     return done.stdout.rstrip()
@@ -53,13 +53,12 @@ def run(*command: str | Path) -> str:
 
 def compile_digits(folder: Path) -> Path:
     """The executable, compiled for this machine."""
-    app = folder / "digits"
-    command = [sys.executable, "-m", "planish", "compile", HERE / "digits.onnx", "-o", app, "--emit", "exe"]
+    command = [sys.executable, "-m", "planish", "compile", HERE / "digits.onnx", "-o", "digits", "--emit", "exe"]
     print("$ planish compile examples/digits/digits.onnx -o digits --emit exe", flush=True)
     start = time.perf_counter()
-    said = run(*command)
+    said = run(folder, *command)
     print(f"{said}\n(compiled in {time.perf_counter() - start:.2f} s)\n" if said else "", flush=True)
-    return app
+    return folder / "digits"
 
 
 def classify(app: Path, picture: NDArray[np.float32], label: int) -> Answer:
@@ -67,7 +66,7 @@ def classify(app: Path, picture: NDArray[np.float32], label: int) -> Answer:
     given, answered = app.with_name("picture.npy"), app.with_name("answer.npz")
     np.save(given, picture[None])
     start = time.perf_counter()
-    run(app, "run", "--input", f"image={given}", "-o", answered)
+    run(app.parent, app, "run", "--input", f"image={given}", "-o", answered)
     milliseconds = (time.perf_counter() - start) * 1e3
     with np.load(answered) as outputs:
         probability: NDArray[np.float32] = outputs["probability"][0]
@@ -79,7 +78,7 @@ def main() -> None:
     """Compile, classify, and show the executable."""
     parser = argparse.ArgumentParser(description="Compile the digit classifier and run the executable on pictures.")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "build", help="folder for the executable")
-    folder: Path = parser.parse_args().output
+    folder: Path = parser.parse_args().output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     app = compile_digits(folder)
 
@@ -94,9 +93,9 @@ def main() -> None:
     right = sum(answer.digit == answer.label for answer in answers)
     typical = sorted(answer.milliseconds for answer in answers)[len(answers) // 2]
     print(f"{right} of {len(answers)} right; from process start to answer on disk {typical:.2f} ms (median)\n")
-    print(f"$ ./digits bench\n{run(app, 'bench')}\n")
+    print(f"$ ./digits bench\n{run(folder, app, 'bench')}\n")
     print(f"one file, {app.stat().st_size:,} bytes, code and weights; linked to:")
-    print(run("ldd", app) if shutil.which("ldd") else "  (ldd is not installed here)")
+    print(run(folder, "ldd", app) if shutil.which("ldd") else "  (ldd is not installed here)")
     if right < 19:
         sys.exit(f"demo: expected at least 19 of {len(answers)} pictures right, got {right}")
 
