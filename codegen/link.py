@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import math
 import re
 import shutil
 import tempfile
@@ -20,7 +19,6 @@ from typing import Literal
 
 from ..ir.errors import LinkError
 from ..runtime.escape import c_string, log_text
-from ..runtime.manifest import Manifest, SelfTest
 from .elf import PAGE, ElfError, embed_weights, write_sparse
 from .toolchain import COMMAND_LINE, NATIVE, Compiler, find_compiler, runtime_objects
 
@@ -36,9 +34,9 @@ _GLUE = """\
 #include "internal.h"
 
 extern const uint8_t planish_weights[] __attribute__((visibility("hidden")));
-{selftest_data}
+
 __attribute__((visibility("hidden"))) const planish_model planish_artifact_model = {{
-    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}, {manifest}, {manifest_bytes}, {selftest}}};
+    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}}};
 
 PLANISH_API planish_status planish_open_{identifier}(const planish_model **model, planish_message *message);
 planish_status planish_open_{identifier}(const planish_model **model, planish_message *message) {{
@@ -83,16 +81,13 @@ def link(
     *,
     static: bool = False,
     name: str,
-    manifest: Manifest | None = None,
 ) -> None:
     """Link `objects` (files or their bytes) and the C runtime into the artifact `out`.
 
     Exactly one object defines `planish_module_data` (runtime/native/planish_abi.h). `weights` yields the packed
     weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that
-    needs no shared library. `name` is what the artifact calls its model. With `manifest`, it and its self-test
-    are put into the artifact in place of those in the objects, so that what a first artifact gave can be recorded in a
-    second. Raises `LinkError` when there is no C compiler, it fails, or `out` cannot be written; then `out` is what it
-    was before.
+    needs no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C compiler, it
+    fails, or `out` cannot be written; then `out` is what it was before.
     """
     out = Path(out)
     compiler = find_compiler()
@@ -100,7 +95,7 @@ def link(
     with _writing(out, weights_bytes) as folder:
         chosen = _materialise(objects, folder)
         chosen += [path for stem, path in runtime.items() if emit == "exe" or stem not in COMMAND_LINE]
-        _write_glue(folder, name, manifest)
+        _write_glue(folder, name)
         result = folder / "result"
         if emit in ("exe", "lib"):
             _link_image(compiler, chosen, emit, folder, result, static=static, name=name)
@@ -147,49 +142,10 @@ def _materialise(objects: Sequence[Path | bytes], folder: Path) -> list[Path]:
     return paths
 
 
-def _write_glue(folder: Path, name: str, manifest: Manifest | None) -> None:
+def _write_glue(folder: Path, name: str) -> None:
     identifier = entry_name(name).removeprefix("planish_open_")
-    text = manifest.to_json() if manifest else ""
-    test = manifest.self_test if manifest else None
-    glue = _GLUE.format(
-        name=c_string(name),
-        identifier=identifier,
-        manifest=c_string(text) if text else "0",
-        manifest_bytes=len(text),
-        selftest_data=_selftest_c(test) if test else "",
-        selftest="&selftest" if test else "0",
-    )
-    (folder / "glue.c").write_text(glue)
+    (folder / "glue.c").write_text(_GLUE.format(name=c_string(name), identifier=identifier))
     (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content=f".zero {PAGE}"))
-
-
-def _double_c(value: float) -> str:
-    if math.isnan(value):
-        return '__builtin_nan("")'
-    return f"{'-' if value < 0 else ''}__builtin_inf()" if math.isinf(value) else value.hex()
-
-
-def _selftest_c(test: SelfTest) -> str:
-    """The self-test as C constants."""
-    nothing = (math.nan, 0.0)
-    doubles = {
-        "ranges": [value for pair in test.ranges for value in pair],
-        "sums": [value for pair in test.sums for value in (pair or nothing)],
-    }
-    symbols = "".join(f"{value}, " for value in test.symbols)
-    samples = "".join(f"{{{s.output}, 0, {s.index}, {_double_c(s.value)}}}, " for s in test.samples)
-    return "\n".join(
-        [
-            f"static const int64_t symbols[] = {{{symbols}0}};",
-            *(
-                f"static const double {k}[] = {{{''.join(_double_c(v) + ', ' for v in d)}0}};"
-                for k, d in doubles.items()
-            ),
-            f"static const planish_selftest_sample samples[] = {{{samples}{{0, 0, 0, 0}}}};",
-            f"static const planish_selftest selftest = {{{test.seed}u, symbols, ranges, sums, {_double_c(test.rtol)},"
-            f" {_double_c(test.atol)}, {len(test.samples)}, samples}};\n",
-        ]
-    )
 
 
 def _link_image(

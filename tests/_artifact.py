@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from planish.codegen.link import Emit, link
-from planish.runtime import Manifest
 
 ROOT = Path(__file__).parent.parent
 NATIVE = ROOT / "runtime" / "native"
@@ -38,18 +37,9 @@ def fake_object(*flags: str) -> bytes:
         return out.read_bytes()
 
 
-def make(
-    out: Path,
-    emit: Emit,
-    *,
-    flags: Sequence[str] = (),
-    name: str = "fake",
-    static: bool = False,
-    manifest: Manifest | None = None,
-) -> Path:
+def make(out: Path, emit: Emit, *, flags: Sequence[str] = (), name: str = "fake", static: bool = False) -> Path:
     """Link the fake module with its table of 0, 1, 2 ... as weights."""
-    weights = [TABLE.tobytes()]
-    link([fake_object(*flags)], weights, TABLE.nbytes, emit, out, name=name, static=static, manifest=manifest)
+    link([fake_object(*flags)], [TABLE.tobytes()], TABLE.nbytes, emit, out, name=name, static=static)
     return out
 
 

@@ -6,16 +6,11 @@ import json
 import os
 import resource
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from _artifact import expected_y, make, run, sample_inputs
-
-from planish.runtime import Manifest, load
-from planish.runtime.manifest import Sample, SelfTest
-from planish.runtime.selftest import record, seeded_inputs
 
 
 @pytest.fixture(scope="module")
@@ -92,27 +87,6 @@ def test_self_test(app: Path, tmp_path: Path) -> None:
     (tmp_path / "app").write_bytes(content[:at] + np.float32(32).tobytes() + content[at + 4 :])
     (tmp_path / "app").chmod(0o755)
     assert refused(tmp_path / "app", "self-test") == "output 'last': element 0: expected 31, got 32"
-
-
-def test_recorded_manifest_and_self_test(tmp_path: Path) -> None:
-    """What a first library gives is recorded in an executable, and checked there."""
-    ranges = ((-1.0, 1.0), (0.0, 7.0))
-    with load(make(tmp_path / "first.so", "lib")) as model:
-        asked = SelfTest(2**64 - 5, (6,), ranges, (), (), 0, 0)
-        outputs = model.run(seeded_inputs(model.inputs, ["N"], asked))
-        test = record(asked.seed, (6,), ranges, [*list(outputs.values())[:2], np.array(np.nan)])
-        test = replace(test, samples=(*test.samples[:-1], Sample(2, 0, 31.0)))
-        manifest = replace(model.manifest, passes=('a"\\\n??/',), self_test=test)
-    assert len(test.samples) == 8 + 1 + 1 and test.sums[2] is None
-    app = make(tmp_path / "app", "exe", manifest=manifest)
-    assert Manifest.from_json(run(app, "info", "--json").stdout) == manifest
-    assert "self-test passed: 10 values" in run(app, "self-test").stdout
-    with load(make(tmp_path / "second.so", "lib", manifest=manifest)) as model:
-        assert model.manifest == manifest
-    wrong = replace(manifest, self_test=replace(test, sums=((1e3, 1.0), *test.sums[1:])))
-    assert "output 'y': sum of its elements: expected 1000, got" in refused(
-        make(tmp_path / "app", "exe", manifest=wrong), "self-test"
-    )
 
 
 def test_help(app: Path) -> None:

@@ -121,7 +121,7 @@ bool planish_cli_complete(const planish_model *model, const planish_options *opt
     for (int32_t k = 0; k < before; k++) found |= planish_find_input(model, all[k].name) == i;
     if (found) continue;
     all[given->count] = (planish_array){0};
-    planish_status status = planish_seeded_input(model, i, &all[given->count++], &message);
+    planish_status status = planish_seeded_input(model->module, i, &all[given->count++], &message);
     if (status) return planish_cli_fail(options, message.text), false;
   }
   return true;
@@ -132,17 +132,17 @@ static int check_outputs(const planish_model *model, planish_context *context, c
   for (int32_t i = 0; i < planish_output_count(model); i++) {
     planish_tensor tensor;
     planish_get_output(context, i, &tensor);
-    if (planish_check_output(model, i, &tensor, &message)) return planish_cli_fail(options, message.text);
+    if (planish_check_output(model->module, i, &tensor, &message)) return planish_cli_fail(options, message.text);
   }
   printf("self-test passed: %" PRIu64 " values and the sums of %d outputs are as expected\n",
-         planish_model_selftest(model)->n_samples, planish_output_count(model));
+         model->module->selftest->n_samples, planish_output_count(model));
   return 0;
 }
 
 int planish_cli_selftest(const planish_model *model, const planish_options *options) {
   planish_arrays arrays = {NULL, 0};
   planish_context *context = NULL;
-  if (!planish_model_selftest(model)) return planish_cli_fail(options, "this artifact was compiled without a self-test");
+  if (!model->module->selftest) return planish_cli_fail(options, "this artifact was compiled without a self-test");
   int status = !planish_cli_complete(model, options, &arrays) ||
                !(context = planish_cli_context(model, options, &arrays));
   if (!status) {

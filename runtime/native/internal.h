@@ -18,9 +18,6 @@ struct planish_model {
   const planish_module *module;
   const uint8_t *weights;
   const char *name;
-  const char *manifest; /* NULL: the module's own */
-  uint64_t manifest_bytes;
-  const planish_selftest *selftest; /* NULL: the module's own */
 };
 
 /* The model of this artifact; defined by the few lines of C that codegen/link.py writes for each artifact. */
@@ -89,7 +86,6 @@ planish_pool *planish_pool_create_sized(int32_t size, bool spin); /* exactly `si
 planish_pool *planish_default_pool(void);
 
 /* model.c */
-const planish_selftest *planish_model_selftest(const planish_model *model); /* may be NULL */
 /* Check version and CPU of `candidate`, then give it out. */
 planish_status planish_open_checked(const planish_model *candidate, const planish_model **model,
                                     planish_message *message);

@@ -66,10 +66,6 @@ int32_t planish_find_output(const planish_model *model, const char *name) {
 }
 
 const char *planish_model_manifest(const planish_model *model, uint64_t *bytes) {
-  *bytes = model->manifest ? model->manifest_bytes : model->module->manifest_bytes;
-  return model->manifest ? model->manifest : model->module->manifest;
-}
-
-const planish_selftest *planish_model_selftest(const planish_model *model) {
-  return model->selftest ? model->selftest : model->module->selftest;
+  *bytes = model->module->manifest_bytes;
+  return model->module->manifest;
 }

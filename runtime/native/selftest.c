@@ -41,10 +41,10 @@ static void store_element(planish_dtype dtype, uint8_t *data, int64_t index, uin
   }
 }
 
-planish_status planish_seeded_input(const planish_model *model, int32_t index, planish_array *array,
+planish_status planish_seeded_input(const planish_module *module, int32_t index, planish_array *array,
                                     planish_message *message) {
-  const planish_io_spec *spec = &model->module->inputs[index];
-  const planish_selftest *test = planish_model_selftest(model);
+  const planish_io_spec *spec = &module->inputs[index];
+  const planish_selftest *test = module->selftest;
   const planish_dtype_info *info = planish_dtype_find(spec->dtype);
   planish_quoted name;
   if (!info || info->dtype.code == COMPLEX || spec->rank > PLANISH_MAX_RANK)
@@ -96,12 +96,12 @@ double planish_element(planish_dtype dtype, const void *data, int64_t index) {
   return (double)number;
 }
 
-planish_status planish_check_output(const planish_model *model, int32_t index, const planish_tensor *tensor,
+planish_status planish_check_output(const planish_module *module, int32_t index, const planish_tensor *tensor,
                                     planish_message *message) {
-  const planish_selftest *test = planish_model_selftest(model);
+  const planish_selftest *test = module->selftest;
   int64_t count = planish_element_count(tensor->ndim, tensor->shape);
   planish_quoted name;
-  planish_quote(&name, model->module->outputs[index].name);
+  planish_quote(&name, module->outputs[index].name);
   if (tensor->dtype.code == COMPLEX) return PLANISH_OK;
   for (uint64_t s = 0; s < test->n_samples; s++) {
     const planish_selftest_sample *sample = &test->samples[s];

@@ -388,10 +388,9 @@ static void test_seeded(char **arguments) {
   const double ranges[] = {0, 1, atof(arguments[1]), atof(arguments[2])};
   const planish_selftest test = {.seed = 99, .symbols = symbols, .ranges = ranges};
   const planish_module module = {.n_inputs = 2, .inputs = specs, .selftest = &test};
-  const planish_model model = {.module = &module};
   planish_array array = {0};
   planish_message message;
-  CHECK(planish_seeded_input(&model, 1, &array, &message) == PLANISH_OK);
+  CHECK(planish_seeded_input(&module, 1, &array, &message) == PLANISH_OK);
   CHECK(planish_npz_save(arguments[3], &array, 1, &message) == PLANISH_OK);
   free(array.name);
   free(array.data);
