@@ -141,10 +141,13 @@ class FuseKernels(Pass, name="fuse-kernels"):
         joined = {user: self._try_prologue(producer, user) for user in users if isinstance(user, KernelOp)}
         if any(fused is None for fused in joined.values()):
             return None
+        # All are inserted before any is replaced: one may use the result of another.
         for user, fused in joined.items():
             assert fused is not None and user.parent is not None
             user.parent.insert_before(user, fused)
-            order[fused] = order.get(user, order[consumer])
+            order[fused] = order[user]
+        for user, fused in joined.items():
+            assert fused is not None
             user.replace_by(fused.results)
         producer.erase()
         FUSED["movement" if is_movement(producer) else "prologue"] += 1
