@@ -119,6 +119,8 @@ class Quantize(_Quantisation, name="quant.quantize"):
         yield cls(fresh("f16", 3, 4), fresh("f16"), fresh("u8"))
         yield cls(fresh("f32", 3, 4), fresh("f32"), fresh("i16"))
         yield cls(fresh("i32", 3, 4), fresh("f32"), fresh("u8"))
+        yield cls(fresh("f32", 3, 4), fresh("f32"), None, dtype="i4")
+        yield cls(fresh("f32", 3, 4), fresh("f32"), None, dtype="u4")
 
     def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
         """Positive scales, powers of two so that halves are exact; some results saturate."""
@@ -170,6 +172,8 @@ class Dequantize(_Quantisation, name="quant.dequantize"):
         yield cls(fresh("i32", 3, 4), fresh("f32"), None)
         yield cls(fresh("u8", 3, 4), fresh("f16"), fresh("u8"))
         yield cls(fresh("u16", 3, 4), fresh("f64"), fresh("u16"))
+        yield cls(fresh("i4", 4, 3), fresh("f32", 2, 3), None, 0, 2)
+        yield cls(fresh("u4", 3, 4), fresh("f32"), fresh("u4"))
 
     def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
         """Positive scales."""
