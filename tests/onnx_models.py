@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
+import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from planish.frontend.onnx import read_onnx
@@ -15,6 +15,7 @@ from planish.ir.core import Module
 from planish.ir.interp import run_graph
 
 Array = Any
+ort: Any = onnxruntime  # its annotations are incomplete
 Shape = Sequence[int | str | None]
 
 
@@ -56,7 +57,7 @@ def runtime(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> dict[str, Ar
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
+    names: list[str] = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 

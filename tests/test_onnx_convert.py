@@ -117,7 +117,7 @@ def test_padding(mode: str, opset: int) -> None:
     x = {"x": rand(4, 5)}
     pads = [1, 0, 2, 3]
     if opset < 11:
-        extra = {"value": 1.5} if mode == "constant" else {}
+        extra: dict[str, Any] = {"value": 1.5} if mode == "constant" else {}
         agree(make([node("Pad", ["x"], pads=pads, mode=mode, **extra)], x, opset=opset), x)
     else:
         constants = {"p": np.array(pads, np.int64), "v": F32(1.5)}
@@ -213,7 +213,7 @@ def test_layer_normalization_with_its_statistics(axis: int) -> None:
 @pytest.mark.parametrize(("op", "opset"), [("InstanceNormalization", 17), ("GroupNormalization", 21)])
 def test_channel_normalizations(op: str, opset: int) -> None:
     x = {"x": rand(2, 4, 5)}
-    extra = {"num_groups": 2} if op == "GroupNormalization" else {}
+    extra: dict[str, Any] = {"num_groups": 2} if op == "GroupNormalization" else {}
     constants = {"s": rand(4, seed=1), "b": rand(4, seed=2)}
     agree(make([node(op, ["x", "s", "b"], **extra)], x, constants=constants, opset=opset), x, atol=1e-5)
 

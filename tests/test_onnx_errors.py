@@ -191,9 +191,10 @@ def test_unsupported_types_are_listed_with_the_nodes() -> None:
     assert "ai.onnx.Foo" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ['a"b', "a\nb", "*/ int main() {", "%d %s", "a\\", "\u202eevil", "", " ", "x" * 10_000, "名前"]
-)
+_HOSTILE = ['a"b', "a\nb", "*/ int main() {", "%d %s", "a\\", "\u202eevil", "", " ", "x" * 10_000, "名前"]
+
+
+@pytest.mark.parametrize("name", _HOSTILE, ids=range(len(_HOSTILE)))
 def test_hostile_names_import(name: str) -> None:
     nodes = [node("Relu", [name + "in"], [name + "mid"], name=name), node("Abs", [name + "mid"], [name + "out"])]
     model = make(nodes, {name + "in": rand(2)}, outputs=[name + "out"], name=name)

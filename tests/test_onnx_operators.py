@@ -1,4 +1,4 @@
-"""The ONNX project's own operator tests, through the importer and the interpreter: each agrees or is refused by name."""
+"""The ONNX project's own operator tests, through importer and interpreter: each agrees or is refused by name."""
 
 from __future__ import annotations
 
@@ -31,8 +31,12 @@ def _array(value: Any) -> Any:
     return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
+def _is_small(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iubf" and value.size < 50  # pyright: ignore[reportUnknownMemberType]
+
+
 def _read(case: Any, inputs: list[Any]) -> tuple[Module, onnx.ModelProto]:
-    """Import a case; where shapes or axes are inputs, make all small inputs but the first one constants and try again."""
+    """Import a case. Where shapes or axes are inputs, all small inputs but the first become constants first."""
     model: onnx.ModelProto = case.model
     try:
         return read_onnx(model.SerializeToString()), model
@@ -42,7 +46,7 @@ def _read(case: Any, inputs: list[Any]) -> tuple[Module, onnx.ModelProto]:
         infos = list(fixed.graph.input)
         del fixed.graph.input[:]
         for i, (info, value) in enumerate(zip(infos, inputs, strict=True)):
-            if i and isinstance(value, np.ndarray) and value.dtype.kind in "iubf" and value.size < 50:
+            if i and _is_small(value):
                 fixed.graph.initializer.append(numpy_helper.from_array(value, info.name))
             else:
                 fixed.graph.input.append(info)

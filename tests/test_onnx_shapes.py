@@ -33,7 +33,8 @@ def _reshape_by_shape() -> list[Any]:
 
 
 _CONSTANTS: dict[str, Any] = {
-    "zero": I64(0), "one": I64(1), "axes": np.array([0], I64), "heads": np.array([2], I64), "minus": np.array([-1], I64),
+    "zero": I64(0), "one": I64(1), "axes": np.array([0], I64), "heads": np.array([2], I64),
+    "minus": np.array([-1], I64),
 }  # fmt: skip
 
 

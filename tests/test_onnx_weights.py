@@ -71,7 +71,7 @@ def test_every_element_type_in_both_ways_of_storage(kind: int, dtype: Any, raw: 
 
 
 def test_strings() -> None:
-    tensor = helper.make_tensor("w", TensorProto.STRING, [2], [b"a", "ü".encode()])
+    tensor = TensorProto(name="w", data_type=TensorProto.STRING, dims=[2], string_data=[b"a", "ü".encode()])
     assert run_graph(read_onnx(_identity(tensor)), {"x": rand(1)})["y"].tolist() == ["a", "ü"]
 
 
@@ -191,7 +191,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_external_data_that_does_not_fit(
-    tmp_path: Path, entries: dict[str, str], size: int | None, message: str
+    tmp_path: Path, entries: dict[str, Any], size: int | None, message: str
 ) -> None:
     path = _saved(tmp_path, _external("w.bin", **entries))
     if size is not None:

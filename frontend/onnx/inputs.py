@@ -19,7 +19,8 @@ _MAX_DIM = 1 << 40
 def read_inputs(
     inputs: Sequence[ValueInfoProto], shapes: Mapping[str, Sequence[int]], file: str, issues: list[Issue]
 ) -> list[tuple[str, TensorType | None]]:
-    """Name and type of each input (None: planish lacks the type, and an issue says so). `shapes` gives numbers for symbols; a symbol that it fixes is fixed everywhere."""
+    """Name and type of each input (None: planish lacks the type, and an issue says so). `shapes` gives numbers for
+    symbols; a symbol that it fixes is fixed everywhere."""
     names = [i.name for i in inputs]
     for name in shapes:
         if name not in names:

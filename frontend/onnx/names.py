@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ir.core import REGISTRY, Op, Value
-from ...ir.ops import activation, arith, linalg, nn, quant, reduce, shape  # noqa: F401  (fills the registry)
 from ...ir.ops.activation import (
     Celu,
     Elu,

@@ -16,7 +16,7 @@ import onnx
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.errors import VerifyError
-from . import arith, index, make, names, nn, norm, quant, reduce, shape  # noqa: F401  (fill the table of converters)
+from . import arith, index, make, names, nn, norm, quant, reduce, shape
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import read_inputs
 from .node import CONVERTERS, Node, Results, node_label
@@ -27,6 +27,8 @@ from .symbolic import fold
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
+# Importing these fills the table of converters.
+_FAMILIES = (arith, index, make, nn, norm, quant, reduce, shape)
 names.register()
 
 

@@ -53,8 +53,9 @@ class Known:
 
     @staticmethod
     def of(values: Sequence[Dim] | np.ndarray, dtype: str = "i64") -> Known:
-        """A known tensor of `values`."""
-        array = np.empty(np.shape(values), np.object_)
+        """A known tensor of `values`: a list, or an array of numbers."""
+        shape = values.shape if isinstance(values, np.ndarray) else (len(values),)
+        array = np.empty(shape, np.object_)
         array[...] = values
         return Known(array, dtype)
 
@@ -105,7 +106,9 @@ class Scope:
         assert item is not None
         if item.value is None:
             if item.data is not None:
-                item.value = self.builder.insert(Constant(item.data, loc=name)).result
+                constant = Constant(item.data)
+                constant.loc = name
+                item.value = self.builder.insert(constant).result
             else:
                 assert item.known is not None
                 item.value = self.materialise(item.known)

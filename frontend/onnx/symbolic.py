@@ -8,12 +8,13 @@ left to the converter too, so that wrapping is decided in one place.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...ir.expr import Dim, Expr, as_dim, as_expr, floordiv, maximum, minimum, mod
+from ...ir.expr import Dim, Expr, Monomial, as_dim, as_expr, floordiv, maximum, minimum, mod
 from ...ir.types import DTYPES
 from .node import Node
 from .scope import MAX_KNOWN, TRACKED, Known, symbol_ranges
@@ -84,7 +85,8 @@ def exact_quotient(a: Expr, b: Expr) -> Dim | None:
     """`a / b` when b is one monomial that divides every monomial of a: `4*n*m / (2*n)` is `2*m`."""
     if len(b.terms) != 1:
         return None
-    (divisor, factor), terms = b.terms[0], {}
+    (divisor, factor) = b.terms[0]
+    terms: dict[Monomial, int] = {}
     for monomial, c in a.terms:
         rest = list(monomial)
         for atom in divisor:
@@ -126,6 +128,18 @@ def _less(a: Dim, b: Dim) -> bool:
     raise _Undecided
 
 
+def _both(a: bool, b: bool) -> bool:
+    return a and b
+
+
+def _either(a: bool, b: bool) -> bool:
+    return a or b
+
+
+def _greater(a: Dim, b: Dim) -> bool:
+    return _less(b, a)
+
+
 def _int(value: Dim) -> int:
     value = as_dim(value)
     if isinstance(value, Expr):
@@ -133,7 +147,7 @@ def _int(value: Dim) -> int:
     return value
 
 
-def _elementwise(f: Callable[..., Any], dtype: str | None = None) -> Folder:
+def _elementwise(f: Callable[..., Any], dtype: str | None = None) -> Callable[[Node, list[Known]], Known]:
     def run(node: Node, xs: list[Known]) -> Known:
         if node.opset < 7 and len(xs) > 1 and any(x.dims.shape != xs[0].dims.shape for x in xs):
             raise _Undecided  # old broadcasting rules
@@ -162,7 +176,7 @@ def _chain(f: Callable[[Any, Any], Any]) -> Folder:
     def run(node: Node, xs: list[Known]) -> Known:
         total = xs[0]
         for x in xs[1:]:
-            total = step(node, [total, x])  # type: ignore[assignment]
+            total = step(node, [total, x])
         return total
 
     return run
@@ -277,9 +291,12 @@ def _expand(node: Node, xs: list[Known]) -> Known:
         raise _Undecided from None
 
 
+def _choose(condition: bool, a: Dim, b: Dim) -> Dim:
+    return a if condition else b
+
+
 def _where(node: Node, xs: list[Known]) -> Known:
-    step = _elementwise(lambda c, a, b: a if c else b)
-    return step(node, xs)  # type: ignore[return-value]
+    return _elementwise(_choose)(node, xs)
 
 
 def _reduce(f: Callable[[Any, Any], Any], unit: int) -> Folder:
@@ -304,18 +321,18 @@ def _transpose(node: Node, xs: list[Known]) -> Known:
 
 
 _FOLDERS: Mapping[str, Folder] = {
-    "Add": _elementwise(lambda a, b: a + b),
-    "Sub": _elementwise(lambda a, b: a - b),
-    "Mul": _elementwise(lambda a, b: a * b),
+    "Add": _elementwise(operator.add),
+    "Sub": _elementwise(operator.sub),
+    "Mul": _elementwise(operator.mul),
     "Div": _elementwise(_divide),
     "Mod": _elementwise(_modulo),
-    "Neg": _elementwise(lambda a: -a),
+    "Neg": _elementwise(operator.neg),
     "Equal": _elementwise(_equal, "bool"),
     "Less": _elementwise(_less, "bool"),
-    "Greater": _elementwise(lambda a, b: _less(b, a), "bool"),
-    "Not": _elementwise(lambda a: not a, "bool"),
-    "And": _elementwise(lambda a, b: a and b, "bool"),
-    "Or": _elementwise(lambda a, b: a or b, "bool"),
+    "Greater": _elementwise(_greater, "bool"),
+    "Not": _elementwise(operator.not_, "bool"),
+    "And": _elementwise(_both, "bool"),
+    "Or": _elementwise(_either, "bool"),
     "Max": _chain(lambda a, b: max(a, b) if isinstance(a, int) and isinstance(b, int) else maximum(a, b)),
     "Min": _chain(lambda a, b: min(a, b) if isinstance(a, int) and isinstance(b, int) else minimum(a, b)),
     "Where": _where,
@@ -331,6 +348,6 @@ _FOLDERS: Mapping[str, Folder] = {
     "Range": _range,
     "Expand": _expand,
     "ConstantOfShape": _constant_of_shape,
-    "ReduceProd": _reduce(lambda a, b: a * b, 1),
-    "ReduceSum": _reduce(lambda a, b: a + b, 0),
+    "ReduceProd": _reduce(operator.mul, 1),
+    "ReduceSum": _reduce(operator.add, 0),
 }
