@@ -52,12 +52,11 @@ def emit_kernel(
     symbol: str,
     *,
     noalias: Sequence[bool] | None = None,
-    node: int = 0,
     program_symbols: Sequence[str] = (),
 ) -> KernelCode:
     """LLVM IR of `kernel`: functions `<symbol>_0`, `<symbol>_1`, ... for its stages. `noalias[i]` says that buffer i
-    overlaps no other; `node` is reported when an index is out of range; `program_symbols` are the names behind the
-    functions' `symbols` argument. Raises `PlanishError` for a shape symbol that is not among them."""
+    overlaps no other; `program_symbols` are the names behind the functions' `symbols` argument; after their values comes
+    the number of the node that runs, which is reported when an index is out of range. Raises `PlanishError` for a shape symbol that is not among them."""
     tops = [op for op in kernel.body if isinstance(op, Local)]
     buffers = [*kernel.params, *(op.result for op in tops)]
     flags = list(noalias) if noalias is not None else [False] * len(kernel.params)
@@ -67,7 +66,7 @@ def emit_kernel(
     functions: list[str] = []
     stages: list[StageCode] = []
     for number, ops in enumerate(_split(kernel.body)):
-        emitter = _StageFunction(kernel, ops, buffers, target, deps, node, tuple(program_symbols), declarations)
+        emitter = _StageFunction(kernel, ops, buffers, target, deps, tuple(program_symbols), declarations)
         text, stage = emitter.emit(f"{symbol}_{number}", flags)
         functions.append(text)
         stages.append(stage)
@@ -105,14 +104,13 @@ class _StageFunction:
         buffers: list[Value],
         target: TargetInfo,
         deps: Deps,
-        node: int,
         symbols: tuple[str, ...],
         declarations: dict[str, str],
     ) -> None:
         self.kernel, self.ops = kernel, ops
         self.b = Builder(declarations)
         self.exprs = Expressions(self.b)
-        self.bodies = Bodies(self.b, target, self.exprs, deps, node)
+        self.bodies = Bodies(self.b, target, self.exprs, deps, len(symbols))
         self.bodies.allocate = self.allocate
         self.stages = Stages(self.bodies)
         self.stack = 0
@@ -179,6 +177,12 @@ class _StageFunction:
 
     def _entry(self, name: str, buffers: int) -> str:
         b = Builder(self.b.declarations)
+        # A stage that is one iteration would run even for an empty range.
+        some, none = b.new_block("some"), b.new_block("none")
+        b.branch_if(b.compare("slt", V(I64, "%begin"), V(I64, "%end")), some, none)
+        b.start(none)
+        b.do("ret i32 0")
+        b.start(some)
         args = [V(PTR, "%env"), V(PTR, "%symbols")]
         scratch = V(PTR, "null")
         if self.scratch != const(0):

@@ -27,8 +27,10 @@ class Nest:
         loops += [(d, 1) for d in self.extents if all(d != name for name, _ in loops)]
         if isinstance(stage, Scan):
             loops = [(d.name, 1) for d in stage.dims]
-        self.loops = loops
-        self.vector = schedule.vector if lanes and schedule.vector in self.extents and not isinstance(stage, Scan) else ""
+        ragged = _ragged(stage)
+        self.loops = [(d, 1 if d in ragged else s) for d, s in loops]
+        fits = schedule.vector in self.extents and schedule.vector not in ragged and not isinstance(stage, Scan)
+        self.vector = schedule.vector if lanes and fits else ""
         self.lanes = lanes
         self.unrolled = not isinstance(stage, Reduce)
 
@@ -278,6 +280,13 @@ class Stages:
             for k, r in enumerate(stage.results):
                 key = tuple(at[name] for name in bodies.names(frame, r))
                 frame.table.setdefault(r, {})[key] = ends[number * len(carry) + k]
+
+
+def _ragged(stage: Stage) -> frozenset[str]:
+    """Dimensions of `stage` that extents of nested stages depend on: their points differ, so they are not tiled."""
+    nested = [d.extent for op in stage.walk() if isinstance(op, Stage) and op is not stage for d in op.dims]
+    used = frozenset[str]().union(*(as_expr(e).symbols() for e in nested))
+    return used & {d.name for d in stage.dims}
 
 
 def _product(stage: Reduce) -> tuple[Value, Value] | None:
