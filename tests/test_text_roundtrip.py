@@ -186,7 +186,9 @@ ERRORS = {
     "graf @f() {}": "a.ir:1: expected one of 'graph', 'kernel', 'program', got 'graf'",
     "graph f() {}": "a.ir:1: expected the function's name, like @main, got 'f'",
     "graph @f() {} graph @f() {}": "a.ir:1: two functions are called @f",
-    "graph @f() {\n %y = nn.rellu(%x) : f32[3]": "a.ir:2: expected an operation, got 'nn.rellu' (did you mean nn.relu?)",
+    "graph @f() {\n %y = nn.rellu(%x) : f32[3]": (
+        "a.ir:2: expected an operation, got 'nn.rellu' (did you mean nn.relu?)"
+    ),
     "graph @f() {\n return %y }": "a.ir:2: expected a value that is defined above, got '%y'",
     "graph @f(%x: f32[2], %x: f32[2]) {}": "a.ir:1: expected a new name (%x is defined in line 1), got '%x'",
     "graph @f(%x: f33[2]) {}": "a.ir:1: expected a type, got 'f33'",
@@ -200,7 +202,9 @@ ERRORS = {
         "a.ir:2: expected an attribute of constant (value), got 'val'"
     ),
     "graph @f(%x: f32[2]) {\n %y = nn.relu() : f32[2] }": "a.ir:2: expected operand 'x' of nn.relu, got none",
-    "graph @f(%x: f32[2]) {\n %y = nn.relu(%x, %x) : f32[2] }": "a.ir:2: expected the operands of nn.relu (x), got '%x'",
+    "graph @f(%x: f32[2]) {\n %y = nn.relu(%x, %x) : f32[2] }": (
+        "a.ir:2: expected the operands of nn.relu (x), got '%x'"
+    ),
     "graph @f(%x: f32[2]) {\n %y, %z = nn.relu(%x) }": "a.ir:2: expected 1 results of nn.relu, got 2",
     "graph @f(%x: f32[2], %y: f64[2]) {\n %z = arith.add(%x, %y) }": (
         "a.ir:2: arith.add: expected operands of one element type, got ['f32', 'f64']"
@@ -208,7 +212,9 @@ ERRORS = {
     "graph @f() {\n return\n return }": "a.ir:3: expected '}' after 'return', got 'return'",
     'graph @"f': "a.ir:1: expected the end of the string, got '@\"f'",
     'graph @"\\q"() {}': 'a.ir:1: expected one of the escapes \\" \\\\ \\n \\t \\r \\u{...}, got \'@"\\\\q"\'',
-    "graph @f() {\n constant {value = n} }": "a.ir:2: expected a literal (a symbol is written <n>, a string \"n\"), got 'n'",
+    "graph @f() {\n constant {value = n} }": (
+        "a.ir:2: expected a literal (a symbol is written <n>, a string \"n\"), got 'n'"
+    ),
 }
 
 

@@ -310,8 +310,9 @@ class Parser:
                 values[name] = value.make(only)
         try:
             op = cls(types=types, loc=loc, **values)
-        except VerifyError as error:
-            raise self.c.error(f"{cls.op_name}: {error}", token) from error
+        except (VerifyError, AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
+            # Types that are inferred meet unchecked operands and attributes here.
+            raise self.c.error(f"{token.text}: {error}", token) from error
         op.position = f"{self.c.filename}:{self.c.line_at(token.start)}"
         return op
 
