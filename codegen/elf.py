@@ -1,9 +1,9 @@
 """Put packed weights into a linked ELF file by extending its last loadable segment.
 
-The linker saw one placeholder page in the section `.lrodata`, which it places last, in a segment of its own. Here that
-section and that segment grow to the size of the weights, and what followed in the file (symbols, strings, the section
-headers) moves behind them. The section headers stay true, so `strip` and `objcopy` keep the weights; no weight passes
-through the linker, which could not address more than 2 GB.
+The linker saw one placeholder page in the section `.lrodata`, which it was told to place last, in a segment of its own.
+Here that section and that segment grow to the size of the weights, and what followed in the file (symbols, strings, the
+section headers) moves behind them. The section headers stay true, so `strip` and `objcopy` keep the weights; no weight
+passes through the linker, which could not address more than 2 GB.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def embed_weights(file: BinaryIO, weights: Iterable[bytes], size: int) -> None:
     elf = _read(file)
     section = elf.section(PLACEHOLDER)
     segment = _last_segment(elf, section)
-    # GNU ld lets the section begin inside a page and pads: the placeholder page is its end.
+    # A linker may let the section begin inside a page and pad: the placeholder page is its end.
     start = section.offset + section.size - PAGE
     tail = sorted((s for s in elf.sections if s.offset >= start + PAGE and s.size), key=lambda s: s.offset)
     if any(s.flags & _ALLOC and s.kind != _NOBITS for s in tail):

@@ -26,7 +26,7 @@ Emit = Literal["exe", "lib", "static", "obj"]
 
 _LINK_FLAGS = (
     "-pthread", "-Wl,--build-id=none", "-Wl,--hash-style=gnu", "-Wl,-z,relro,-z,now,-z,noexecstack",
-    "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-O1",
+    "-Wl,--gc-sections", "-Wl,--as-needed",
 )  # fmt: skip
 
 _GLUE = """\
@@ -86,8 +86,8 @@ def link(
 
     Exactly one object defines `planish_module_data` (runtime/native/planish_abi.h). `weights` yields the packed
     weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that
-    needs no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C compiler, it
-    fails, or `out` cannot be written; then `out` is what it was before.
+    needs no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C
+    compiler, it fails, or `out` cannot be written; then `out` is what it was before.
     """
     out = Path(out)
     compiler = find_compiler()
@@ -148,6 +148,12 @@ def _write_glue(folder: Path, name: str) -> None:
     (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content=f".zero {PAGE}"))
 
 
+def _compile_glue(compiler: Compiler, folder: Path) -> None:
+    flags = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-I", str(NATIVE)]
+    compiler.run([*flags, "-c", "glue.c", "-o", "glue.o"], folder, "linking")
+    compiler.run(["-c", "weights.S", "-o", "weights.o"], folder, "linking")
+
+
 def _link_image(
     compiler: Compiler, objects: Sequence[Path], emit: Emit, folder: Path, result: Path, *, static: bool, name: str
 ) -> None:
@@ -160,8 +166,10 @@ def _link_image(
     else:
         flags += ["-static"] if static else ["-pie"]
     # No temporary file of the compiler's own in between: their random names would get into the symbol table.
-    glue = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-I", str(NATIVE), "-c", "glue.c", "weights.S"]
-    compiler.run(glue, folder, "linking")
+    _compile_glue(compiler, folder)
+    # Not a script of its own but one line in the linker's: GNU ld would put the section there anyway, lld would not.
+    (folder / "weights.ld").write_text("SECTIONS { .lrodata : { *(.lrodata) } } INSERT AFTER .bss;\n")
+    flags.append("-Wl,-T,weights.ld")
     compiler.run([*flags, "glue.o", "weights.o", *map(str, objects), "-lm", "-o", result.name], folder, "linking")
 
 
@@ -170,9 +178,8 @@ def _embed(result: Path, weights: Iterable[bytes], size: int) -> None:
         try:
             embed_weights(file, weights, size)
         except ElfError as error:
-            raise LinkError(
-                f"linking: {error}: this linker orders the file in a way that is not known; use GNU ld"
-            ) from error
+            message = f"linking: {error}: this linker orders the file in a way that is not known; use GNU ld or lld"
+            raise LinkError(message) from error
 
 
 def _link_object(
@@ -194,8 +201,7 @@ def _link_object(
             raise ValueError(f"weights: expected {size} bytes, got {written}")
         file.truncate(max(size, 1))
     (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content='.incbin "weights.bin"'))
-    glue = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-g0", "-I", str(NATIVE), "-c", "glue.c", "weights.S"]
-    compiler.run(glue, folder, "linking")
+    _compile_glue(compiler, folder)
     compiler.run(["-r", "-nostdlib", "glue.o", "weights.o", *map(str, objects), "-o", "all.o"], folder, "linking")
     (folder / "keep.txt").write_text("".join(f"{symbol}\n" for symbol in exported_names(name)))
     options = ["--keep-global-symbols=keep.txt", "--weaken-symbols=keep.txt"]

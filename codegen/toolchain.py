@@ -69,7 +69,7 @@ def find_compiler() -> Compiler:
         if path:
             return _identify((path,), name)
     if importlib.util.find_spec("ziglang"):
-        return _identify((sys.executable, "-m", "ziglang", "cc"), "the package ziglang")
+        return _identify((sys.executable, "-m", "ziglang", "cc", "-fno-sanitize=all"), "the package ziglang")
     raise LinkError(
         "linking: no C compiler found: install gcc or clang (Debian: apt install gcc libc6-dev), set CC, "
         "or pip install ziglang"
@@ -144,14 +144,13 @@ def _build(compiler: Compiler, flags: Sequence[str], sources: Sequence[Path], en
             aside.mkdir()
             prefix = f"-ffile-prefix-map={NATIVE}=."
             common = [*flags, prefix, "-I", str(NATIVE), "-c"]
-            # One call compiles several files; the objects get the sources' names in the working folder.
-            groups = [sources[i::_JOBS] for i in range(_JOBS) if sources[i::_JOBS]]
             with ThreadPoolExecutor(_JOBS) as pool:
-                for done in [
-                    pool.submit(compiler.run, [*common, *map(str, group)], aside, "compiling the C runtime")
-                    for group in groups
-                ]:
-                    done.result()
+                calls = [
+                    pool.submit(compiler.run, [*common, str(s), "-o", f"{s.stem}.o"], aside, "compiling the C runtime")
+                    for s in sources
+                ]
+                for call in calls:
+                    call.result()
             (aside / "SHA256SUMS").write_text(_checksums(aside, sources))
             if entry.exists():  # damaged
                 shutil.rmtree(entry)

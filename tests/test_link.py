@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,6 +197,19 @@ def test_hostile_names_are_data(tmp_path: Path, name: str) -> None:
     app = make(tmp_path / "app", "exe", name=name)
     assert run(app, "info").stdout.startswith("model ")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app"]
+
+
+@pytest.mark.parametrize("command", ["gcc", "clang", "ziglang"])
+def test_with_each_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    if command == "ziglang" and not importlib.util.find_spec("ziglang"):
+        pytest.skip("the package ziglang is not installed")
+    monkeypatch.setenv(
+        "CC", f"{sys.executable} -m ziglang cc -fno-sanitize=all" if command == "ziglang" else tool(command)
+    )
+    app = make(tmp_path / "app", "exe")
+    run(tool("strip"), app)
+    assert "self-test passed" in run(app, "self-test").stdout
+    check_library(make(tmp_path / "fake.so", "lib"))
 
 
 def test_permissions_follow_the_umask(library: Path, executable: Path) -> None:
