@@ -203,6 +203,9 @@ def fill_moves(producer: KernelOp, read: Read) -> bool:
     inverse = invert(write.map, stage.dims, buffer.tensor.dims)
     if inverse is None or source.indices:
         return False
+    ones = [k for k, d in enumerate(buffer.tensor.dims) if d == 1]
+    if not inside([read.map[k] for k in ones], [1] * len(ones), _around(read)):
+        return False  # the source has no such dimension: reads outside of it would be missed
     map = [e.substitute(inverse) for e in source.map]
     return is_rearrangement(map, buffer.tensor.dims, source.buffer.tensor.dims)
 
