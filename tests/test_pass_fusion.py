@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,11 @@ class NoKernel(TensorOp, name="test.no_kernel"):
         return [self.x.tensor]
 
 
-del REGISTRY["test.no_kernel"]  # not for tests that go through all operations
+@pytest.fixture(scope="module", autouse=True)
+def unregister() -> Iterator[None]:
+    """Do not leave the operation of this file to tests that go through all of them."""
+    yield
+    REGISTRY.pop("test.no_kernel")
 
 
 def kernels(module: Module) -> list[KernelOp]:
