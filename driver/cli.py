@@ -9,6 +9,7 @@ Exit status: 0, 1 after `planish: error: ...` on standard error, 2 for wrong usa
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -23,6 +24,8 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's) and return the exit status; never raises."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
@@ -65,7 +68,7 @@ def guarded(command: Command, arguments: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        print(f"planish: error: {explain(error)}", file=sys.stderr)
+        print(f"planish: error: {printable(explain(error))}", file=sys.stderr)
         if os.environ.get("PLANISH_TRACEBACK"):
             traceback.print_exception(error)
         return 1
@@ -85,6 +88,11 @@ def explain(error: Exception) -> str:
             return "out of memory"
         case _:
             return f"internal error: {_where(error)}: this is a defect of planish; PLANISH_TRACEBACK=1 shows more"
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped: names in messages come from models. Line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _where(error: Exception) -> str:

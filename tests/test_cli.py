@@ -38,6 +38,7 @@ def raising(error: BaseException) -> base.Command:
             1,
             "'onnx.defs', which is not installed: pip install onnx\n",
         ),
+        (ModelError("node 'a\x1b[2J\u202e\0': no"), 1, "node 'a\\x1b[2J\\u202e\\x00': no\n"),
         (MemoryError(), 1, "planish: error: out of memory\n"),
         (KeyError("x"), 1, "internal error: KeyError: 'x' (test_cli.py:"),
         (KeyboardInterrupt(), 130, ""),
