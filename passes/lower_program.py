@@ -61,7 +61,9 @@ class _Lowering:
         self.to_fill: set[Value] = set()  # buffers whose zero halo nobody has written yet
 
     def run(self) -> None:
-        """Emit everything, in the graph's order."""
+        """Emit everything, in the graph's order; every input is declared, used or not."""
+        for value in self.graph.params:
+            self.buffer(value)
         for op in self.graph.body:
             if isinstance(op, KernelOp):
                 self.kernel(op)

@@ -121,9 +121,10 @@ class Placement:
         if placed or (source.op is not None and not isinstance(source.op, KernelOp)):
             return
         layout = result.tensor.layout
-        if layout.blocks or any(a or b for a, b in layout.pad) or move.write.buffer.tensor != result.tensor:
+        memory = self.type(source)
+        if layout.blocks or any(a or b for a, b in layout.pad) or memory.storage_bytes != result.tensor.storage_bytes:
             return
-        if same_bytes(move, self.type(source), result.tensor) and self.root(source) is not result:
+        if same_bytes(move, memory, result.tensor) and self.root(source) is not result:
             self.alias[result] = source
 
 

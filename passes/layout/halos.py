@@ -6,9 +6,8 @@ from ...ir.core import Graph, Value
 from ...ir.kernel.form import Const, KernelOp, Read
 from ...ir.types import DTYPES, Layout
 from ..analysis.access import accesses, dims_around, ranges_of
-from ..analysis.contraction import analyse
 from ..analysis.movement import box, moves
-from .orders import is_param, outer
+from .orders import contractions, is_param, outer
 
 Pads = tuple[tuple[int, int], ...]
 # A halo is not worth more memory than this many times the tensor.
@@ -81,9 +80,8 @@ def _parts(op: KernelOp, need: dict[Value, Pads]) -> list[tuple[Value, Value, Pa
 def _modest(value: Value, pads: Pads) -> bool:
     shape = value.tensor.static_shape
     grown = value.tensor.with_layout(Layout(pad=pads)).layout.size(shape)
-    return isinstance(grown, int) and grown <= _MOST_GROWTH * max(
-        1, value.tensor.with_layout(Layout()).layout.size(shape)
-    )  # type: ignore[operator]
+    plain = value.tensor.elements
+    return isinstance(grown, int) and isinstance(plain, int) and grown <= _MOST_GROWTH * max(1, plain)
 
 
 def pitch_padding(value: Value, order: tuple[int, ...]) -> int:
@@ -92,10 +90,10 @@ def pitch_padding(value: Value, order: tuple[int, ...]) -> int:
     last = order[-1]
     inner = shape[last]
     rows = [d for i, d in enumerate(shape) if i != last and d != 1]
-    if not isinstance(inner, int) or not rows or not _is_operand(value):
-        return 0
     width = DTYPES[value.tensor.dtype].bytes
-    return _LINE // width if inner * width % _CACHE_PERIOD == 0 else 0
+    if not isinstance(inner, int) or not rows or inner * width % _CACHE_PERIOD or not _is_operand(value):
+        return 0
+    return _LINE // width
 
 
 def _is_operand(value: Value) -> bool:
@@ -103,6 +101,6 @@ def _is_operand(value: Value) -> bool:
     for use in value.uses:
         if isinstance(use.op, KernelOp):
             buffers = {b for v, b in zip(use.op.args, use.op.buffers, strict=True) if v is value}
-            if any(c.a.main.buffer in buffers for c in analyse(use.op)):
+            if any(c.a.main.buffer in buffers for c in contractions(use.op)):
                 return True
     return False

@@ -45,10 +45,9 @@ def panel_layout(c: Contraction, target: TargetInfo | None) -> Layout:
         last = channel(read, c.batch, c.k)
         return ROW_MAJOR if last is None else _ordered([d for d in range(rank) if d != last] + [last])
     lead = [d for d, e in enumerate(read.map) if d != column and e.symbols() & {x.name for x in c.batch}]
-    last = [d for d in _summed(c) if d != column and d not in lead]
-    inner = sorted(
-        (d for d in range(rank) if d != column and d not in lead), key=lambda d: last.index(d) if d in last else -1
-    )
+    summed = [d for d in _summed(c) if d != column and d not in lead]
+    fixed = [d for d in range(rank) if d not in (column, *lead, *summed)]
+    inner = [*fixed, *summed]
     block = block_size(c, target)
     if not _cuts(c, column, block):
         return _ordered([*lead, *inner, column])
