@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -27,6 +28,7 @@ from planish.runtime import (
     RunError,
     load,
 )
+from planish.runtime._native import Message, Tensor
 from planish.runtime.dtypes import numpy_dtype, pack, raw_dtype, unpack
 from planish.runtime.manifest import Memory, Sample, SelfTest, Target
 from planish.runtime.selftest import check, record, seeded_input, seeded_inputs
@@ -402,6 +404,11 @@ def test_four_bit_types(count: int) -> None:
     signed = unpack(packed, "i4", (count,)).astype(np.int8)
     assert np.array_equal(signed, (values.astype(np.int8) ^ 8) - 8)
     assert unpack(packed, "f4e2m1", (count,)).dtype == numpy_dtype("f4e2m1")
+
+
+def test_structures_are_as_large_as_in_c() -> None:
+    """Static assertions in native/calls.c say the same."""
+    assert (ctypes.sizeof(Tensor), Tensor.shape.offset, ctypes.sizeof(Message)) == (48, 24, 1024)
 
 
 def test_public_names() -> None:

@@ -3,6 +3,18 @@
 
 #include "internal.h"
 
+/* Generated code and runtime/_native.py know these layouts. */
+_Static_assert(offsetof(planish_env, weights) == 8 && offsetof(planish_env, symbols) == 32 &&
+                   offsetof(planish_env, scratch_stride) == 48 && sizeof(planish_env) == 64,
+               "planish_env");
+_Static_assert(sizeof(planish_io_spec) == 32 && sizeof(planish_selftest_sample) == 24, "planish_io_spec, sample");
+_Static_assert(offsetof(planish_module, run) == 40 && offsetof(planish_module, features) == 80 &&
+                   offsetof(planish_module, selftest) == 112 && sizeof(planish_module) == 120,
+               "planish_module");
+_Static_assert(sizeof(planish_tensor) == 48 && offsetof(planish_tensor, shape) == 24 &&
+                   offsetof(planish_managed_tensor, tensor) == 32,
+               "DLPack");
+
 typedef struct range {
   planish_env *env;
   planish_task task;

@@ -10,6 +10,8 @@
 
 #include "npy.h"
 
+#define NAME_LIMIT 65000 /* ZIP has 16 bits for it */
+
 typedef struct writer {
   int fd;
   bool failed; /* errno says why */
@@ -136,7 +138,7 @@ static bool put_array(writer *w, const planish_array *array, entry *e) {
   const planish_dtype_info *info = planish_dtype_of(array->dtype);
   size_t name_size = strlen(array->name) + 32;
   e->name = malloc(name_size);
-  if (!info || !e->name || name_size > 65000) return false;
+  if (!info || !e->name) return false;
   snprintf(e->name, name_size, "%s%s%s.npy", array->name, info->npy ? "" : ":", info->npy ? "" : info->name);
   const uint8_t *data = array->data;
   uint8_t *unpacked = NULL;
@@ -182,6 +184,12 @@ planish_status planish_npz_save(const char *path, const planish_array *arrays, i
   size_t size = strlen(path) + 32;
   char *aside = malloc(size);
   if (!aside) return planish_say(message, PLANISH_OUT_OF_MEMORY, "out of memory");
+  for (int32_t i = 0; i < count; i++)
+    if (strlen(arrays[i].name) > NAME_LIMIT) {
+      free(aside);
+      return planish_say(message, PLANISH_INVALID_ARGUMENT, "output %s: its name is too long for a .npz file",
+                         planish_quote(&shown, arrays[i].name));
+    }
   snprintf(aside, size, "%s.%ld.tmp", path, (long)getpid());
   const char *action = "cannot be written";
   int fd = -1, reason = 0;
