@@ -26,6 +26,7 @@ NAMED: dict[str, tuple[str, ...]] = {
     "icelake-server": (*_SKYLAKE_X, "avx512vnni", "avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq", "avx512ifma"),
     "znver4": (*_V4, "avx512vnni", "avx512bf16", "avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq", "avx512ifma"),
 }
+_HALF_WIDTH = ("znver4",)  # a 512-bit multiply-add takes both 256-bit units
 _IGNORED = ("sgx", "pku", "shstk", "amx", "prefer-")  # nothing we generate; not all kernels enable them
 
 
@@ -70,6 +71,7 @@ def describe(triple: str, cpu: str, features: list[str], caches: dict[int, int] 
         features=tuple(sorted(on)),
         vector_bytes=vector,
         vector_registers=registers,
+        fma_ports=1 if vector == 64 and cpu in _HALF_WIDTH else 2,
         l1_bytes=caches.get(1, 32 * 1024),
         l2_bytes=caches.get(2, 1024 * 1024),
         l3_bytes=caches.get(3, 16 * 1024 * 1024),

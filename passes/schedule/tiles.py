@@ -18,10 +18,12 @@ def vectors_for(n: int, lanes: int, most: int) -> int:
 
 
 def row_limit(target: TargetInfo, vectors: int) -> int:
-    """Rows of a contraction's tile: accumulators, one row of the other operand's vectors and a few temporaries must
-    fit the registers. 12 x 2 of 32 registers and 6 x 2 of 16 are known to run without spills."""
-    spare = 4 if target.vector_registers >= 32 else 2
-    return max(1, (target.vector_registers - vectors - spare) // vectors)
+    """Rows of a contraction's tile: accumulators, the vectors of one step and the broadcast values that LLVM loads ahead
+    must fit the registers. Measured: 10 x 2, 7 x 3 and 6 x 4 of 32 registers, 5 x 2 and 3 x 3 of 16 run without spills,
+    one row more spills. With one vector, 32-register targets multiply from memory without loading ahead."""
+    if vectors == 1:
+        return max(1, target.vector_registers // 2 - (target.vector_registers < 32))
+    return max(1, (target.vector_registers + 2 - vectors) // (vectors + 1))
 
 
 def tile_cycles(rows: int, vectors: int, target: TargetInfo) -> float:
