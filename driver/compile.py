@@ -1,4 +1,4 @@
-"""The way of a model: file -> tensor form -> passes -> objects -> artifact. Everything else calls `compile_file` or `compile`."""
+"""The way of a model: file -> tensor form -> passes -> objects -> artifact. Everyone calls `compile_file` or `compile`."""
 
 from __future__ import annotations
 

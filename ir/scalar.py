@@ -110,7 +110,9 @@ def _sign(x: Array) -> Array:
     return np.sign(x).astype(x.dtype)
 
 
-def _fn(name: str, arity: int, domain: frozenset[str], evaluate: Callable[..., Array], result: str = "same") -> ScalarFn:
+def _fn(
+    name: str, arity: int, domain: frozenset[str], evaluate: Callable[..., Array], result: str = "same"
+) -> ScalarFn:
     return ScalarFn(name, arity, result, domain, evaluate)
 
 
@@ -282,5 +284,9 @@ def edges(dtype: str) -> np.ndarray:
         plain = [0.0, 1.0, 0.5, 1.5, 2.5, 0.1, 3.0, 88.0, 100.0, 1e-3, tiny, big, math.inf]
         with np.errstate(all="ignore"):
             return np.array([*plain, *(-v for v in plain), math.nan], dtype=np.float64).astype(info.numpy)
-    low, high = (0, (1 << info.bits) - 1) if info.kind == "uint" else (-(1 << (info.bits - 1)), (1 << (info.bits - 1)) - 1)
-    return np.array([v for v in (low, low + 1, -1, 0, 1, 2, 3, 7, high - 1, high) if low <= v <= high]).astype(info.numpy)
+    low, high = (
+        (0, (1 << info.bits) - 1) if info.kind == "uint" else (-(1 << (info.bits - 1)), (1 << (info.bits - 1)) - 1)
+    )
+    return np.array([v for v in (low, low + 1, -1, 0, 1, 2, 3, 7, high - 1, high) if low <= v <= high]).astype(
+        info.numpy
+    )

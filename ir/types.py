@@ -1,4 +1,4 @@
-"""Types of values: element types, tensors (with an optional physical layout), kernel scalars, tuples, sequences, optionals.
+"""Types of values: element types, tensors (with a physical layout), kernel scalars, tuples, sequences, optionals.
 
 The text form of every type is its `str`; `ir.text` reads it back. Types are immutable and compare by content.
 """
@@ -198,7 +198,7 @@ class TensorType:
     @property
     def symbols(self) -> frozenset[str]:
         """Names of the symbols in its shape."""
-        return frozenset().union(*(d.symbols() for d in self.shape or () if isinstance(d, Expr)))
+        return frozenset[str]().union(*(d.symbols() for d in self.shape or () if isinstance(d, Expr)))
 
     def with_layout(self, layout: Layout) -> TensorType:
         """The same tensor in another physical layout."""

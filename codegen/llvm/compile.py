@@ -128,7 +128,13 @@ def compile_program(
 ) -> tuple[str, bytes]:
     """The program's LLVM IR text and object."""
     text = emit_program(
-        program, kernels.stages, target, manifest=manifest, features=features, scratch=kernels.scratch, selftest=selftest
+        program,
+        kernels.stages,
+        target,
+        manifest=manifest,
+        features=features,
+        scratch=kernels.scratch,
+        selftest=selftest,
     )
     return text, compile_object(text, target, 1)
 

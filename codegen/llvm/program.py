@@ -1,4 +1,4 @@
-"""A planned program as LLVM IR text: `planish_module_data`, the function that runs the calls, and the one that gives sizes.
+"""A planned program as LLVM IR text: `planish_module_data`, the function that runs the calls, and the one for sizes.
 
 The layout of every structure is that of `runtime/native/planish_abi.h`; the order of fields there and here is one fact
 written twice, which the tests of the artifacts hold together.
@@ -116,7 +116,10 @@ def _run_function(
         "entry:",
         f"  %buffers = alloca [{slots} x ptr], align 16",
         f"  %args = alloca [{len(program.symbols) + 1} x i64], align 16",
-        *(f"  %p_{name} = getelementptr i8, ptr %env, i64 {_ENV[name]}" for name in ("arena", "weights", "inputs", "outputs", "symbols")),
+        *(
+            f"  %p_{name} = getelementptr i8, ptr %env, i64 {_ENV[name]}"
+            for name in ("arena", "weights", "inputs", "outputs", "symbols")
+        ),
         *(f"  %{name} = load ptr, ptr %p_{name}" for name in ("arena", "weights", "inputs", "outputs", "symbols")),
     ]
     for i, name in enumerate(program.symbols):
@@ -222,7 +225,9 @@ class _Run:
             raise PlanishError(f"program: {op.op_name} has no offset: plan-memory has not run")
         if offset == 0:
             return base
-        return self.text.emit(f"getelementptr i8, ptr {base}, i64 {emit_expr(self.text.emit, as_expr(offset), self.symbols)}")
+        return self.text.emit(
+            f"getelementptr i8, ptr {base}, i64 {emit_expr(self.text.emit, as_expr(offset), self.symbols)}"
+        )
 
     def failures(self) -> str:
         """Operands of the phi that collects the status."""
@@ -287,7 +292,9 @@ def _descriptor(
 ) -> None:
     inputs: list[tuple[str, TensorType]] = program.attributes["inputs"]
     outputs: list[tuple[str, TensorType]] = program.attributes["outputs"]
-    names = [text.table([text.string(_c_string(n)) for n in group], "ptr") for group in (program.symbols, nodes, features)]
+    names = [
+        text.table([text.string(_c_string(n)) for n in group], "ptr") for group in (program.symbols, nodes, features)
+    ]
     symbol_table, node_table, feature_table = names
     fields = [
         f"i32 {ABI_VERSION}", f"i32 {len(inputs)}", f"i32 {len(outputs)}", f"i32 {len(program.symbols)}",
@@ -311,7 +318,13 @@ def _io_specs(text: _Text, program: Program, specs: Sequence[tuple[str, TensorTy
     rows: list[str] = []
     for name, type in specs:
         dims = text.table([str(_io_dim(program, d)) for d in type.dims], "i64")
-        fields = [f"ptr {text.string(_c_string(name))}", f"ptr {text.string(type.dtype.encode())}", f"i32 {type.rank}", "i32 0", f"ptr {dims}"]
+        fields = [
+            f"ptr {text.string(_c_string(name))}",
+            f"ptr {text.string(type.dtype.encode())}",
+            f"i32 {type.rank}",
+            "i32 0",
+            f"ptr {dims}",
+        ]
         rows.append("{ " + ", ".join(fields) + " }")
     return text.table(rows, "{ ptr, ptr, i32, i32, ptr }")
 
@@ -332,7 +345,9 @@ def _selftest(text: _Text, test: SelfTest | None) -> str:
     ranges = text.table([_double(v) for pair in test.ranges for v in pair], "double")
     sums = text.table([_double(v) for pair in test.sums for v in pair or (math.nan, math.nan)], "double")
     row = "{ i32, i32, i64, double }"
-    samples = text.table([f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {_double(s.value)} }}" for s in test.samples], row)
+    samples = text.table(
+        [f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {_double(s.value)} }}" for s in test.samples], row
+    )
     fields = [
         f"i64 {test.seed}", f"ptr {symbols}", f"ptr {ranges}", f"ptr {sums}", f"double {_double(test.rtol)}",
         f"double {_double(test.atol)}", f"i64 {len(test.samples)}", f"ptr {samples}",

@@ -42,7 +42,9 @@ def compile_all(jobs: Sequence[Job], target: TargetInfo, *, opt: int = 3, worker
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in sorted(range(len(jobs)), key=lambda i: -len(jobs[i].text)):
         todo.put(index)
-    threads = [threading.Thread(target=_feed, args=(jobs, todo, results, failures, target, opt)) for _ in range(children)]
+    threads = [
+        threading.Thread(target=_feed, args=(jobs, todo, results, failures, target, opt)) for _ in range(children)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

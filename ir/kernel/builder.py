@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -42,7 +42,9 @@ class KernelBuilder(ScalarBuilder[Value]):
     """Builds the region of one kernel. `inputs` and `outputs` are its buffers."""
 
     def __init__(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> None:
-        self.region = Region([*inputs, *outputs], [f"i{n}" for n in range(len(inputs))] + [f"o{n}" for n in range(len(outputs))])
+        self.region = Region(
+            [*inputs, *outputs], [f"i{n}" for n in range(len(inputs))] + [f"o{n}" for n in range(len(outputs))]
+        )
         self.inputs: list[Value] = self.region.params[: len(inputs)]
         self.outputs: list[Value] = self.region.params[len(inputs) :]
         self._at: Region = self.region
@@ -58,7 +60,9 @@ class KernelBuilder(ScalarBuilder[Value]):
     # -- stages -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def map(self, dims: Mapping[str, Dim] | None = None, *, schedule: Schedule | None = None, **named: Dim) -> Iterator[tuple[Expr, ...]]:
+    def map(
+        self, dims: Mapping[str, Dim] | None = None, *, schedule: Schedule | None = None, **named: Dim
+    ) -> Generator[tuple[Expr, ...]]:
         """A parallel stage; gives the dimensions as expressions, in the order of the arguments."""
         loop, symbols = self._dims(dims, named)
         region = Region()
@@ -69,8 +73,13 @@ class KernelBuilder(ScalarBuilder[Value]):
 
     @contextmanager
     def reduce(
-        self, dims: Mapping[str, Dim] | None = None, *, init: Sequence[Value], combine: Combine | CombineFn = "add", **named: Dim
-    ) -> Iterator[StageHandle]:
+        self,
+        dims: Mapping[str, Dim] | None = None,
+        *,
+        init: Sequence[Value],
+        combine: Combine | CombineFn = "add",
+        **named: Dim,
+    ) -> Generator[StageHandle]:
         """A reduction; call `yield_` with one element per accumulator at the end of the block."""
         loop, symbols = self._dims(dims, named)
         handle = StageHandle(symbols)
@@ -90,7 +99,9 @@ class KernelBuilder(ScalarBuilder[Value]):
         handle.results = self._at.append(Reduce(loop, None, tuple(init), region, fold)).results
 
     @contextmanager
-    def scan(self, dims: Mapping[str, Dim] | None = None, *, init: Sequence[Value] = (), **named: Dim) -> Iterator[StageHandle]:
+    def scan(
+        self, dims: Mapping[str, Dim] | None = None, *, init: Sequence[Value] = (), **named: Dim
+    ) -> Generator[StageHandle]:
         """A sequential stage; `handle.carried` are the values of the previous point, `yield_` gives the next ones."""
         loop, symbols = self._dims(dims, named)
         region = Region([v.type for v in init])
@@ -107,12 +118,14 @@ class KernelBuilder(ScalarBuilder[Value]):
         region.append(Yield(handle.yielded))
 
     @contextmanager
-    def _inside(self, region: Region) -> Iterator[None]:
+    def _inside(self, region: Region) -> Generator[None]:
         outer, self._at = self._at, region
         yield
         self._at = outer
 
-    def _dims(self, dims: Mapping[str, Dim] | None, named: Mapping[str, Dim]) -> tuple[tuple[LoopDim, ...], tuple[Expr, ...]]:
+    def _dims(
+        self, dims: Mapping[str, Dim] | None, named: Mapping[str, Dim]
+    ) -> tuple[tuple[LoopDim, ...], tuple[Expr, ...]]:
         loop: list[LoopDim] = []
         for wish, extent in {**(dims or {}), **named}.items():
             name, n = wish, 1
@@ -130,7 +143,9 @@ class KernelBuilder(ScalarBuilder[Value]):
         coords, indices = _coordinates(at)
         return self._insert(Read(buffer, indices, fill, coords))
 
-    def write(self, value: Value, buffer: Value, *at: Dim | Value, mask: Value | None = None, combine: str = "") -> None:
+    def write(
+        self, value: Value, buffer: Value, *at: Dim | Value, mask: Value | None = None, combine: str = ""
+    ) -> None:
         """Store `value` at `at`."""
         coords, indices = _coordinates(at)
         self._at.append(Write(value, buffer, indices, mask, coords, combine))

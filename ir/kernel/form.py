@@ -104,7 +104,9 @@ class Reduce(Stage, name="k.reduce"):
 
     def verify(self) -> None:
         n = len(self.inits)
-        expect(len(self.combine.params) == 2 * n, f"expected {2 * n} parameters of combine, got {len(self.combine.params)}")
+        expect(
+            len(self.combine.params) == 2 * n, f"expected {2 * n} parameters of combine, got {len(self.combine.params)}"
+        )
         for region in (self.region, self.combine):
             got = [v.type for v in region.terminator.inputs]
             expect(got == [v.type for v in self.inits], f"expected to yield {_types(self.inits)}, got {_join(got)}")

@@ -100,7 +100,9 @@ def encoder_net(path: Path, length: int = 19, width: int = 48, heads: int = 4, w
     x = _norm(net, net.add("Add", x, _dense(net, y, width, width)), width)
     h = _dense(net, x, width, 4 * width)
     erf = net.add("Erf", net.add("Div", h, net.constant(np.float32(np.sqrt(2)))))
-    h = net.add("Mul", net.add("Mul", h, net.add("Add", erf, net.constant(np.float32(1)))), net.constant(np.float32(0.5)))
+    h = net.add(
+        "Mul", net.add("Mul", h, net.add("Add", erf, net.constant(np.float32(1)))), net.constant(np.float32(0.5))
+    )
     x = _norm(net, net.add("Add", x, _dense(net, h, 4 * width, width)), width)
     inputs = {"ids": (TensorProto.INT64, [1, length]), "mask": (TensorProto.INT64, [1, length])}
     return net.save(path, inputs, [x, net.add("ReduceMean", x, axes=[1], keepdims=0)])
@@ -126,12 +128,16 @@ def huge_net(path: Path, rows: int) -> Path:
         f.truncate(rows * 4096)
         f.seek((rows - 1) * 4096)
         f.write(np.arange(1024, dtype=np.float32).tobytes())
-    table = TensorProto(name="table", data_type=TensorProto.FLOAT, dims=[rows, 1024], data_location=TensorProto.EXTERNAL)
+    table = TensorProto(
+        name="table", data_type=TensorProto.FLOAT, dims=[rows, 1024], data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": "table.bin", "offset": "0", "length": str(rows * 4096)}.items():
         table.external_data.add(key=key, value=value)
     node = helper.make_node("Gather", ["table", "index"], ["row"], name="lookup")
     index = helper.make_tensor_value_info("index", TensorProto.INT64, [1])
     row = helper.make_tensor_value_info("row", TensorProto.FLOAT, [1, 1024])
     graph = helper.make_graph([node], "huge", [index], [row], [table])
-    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9).SerializeToString()
+    )
     return path

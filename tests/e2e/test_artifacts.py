@@ -176,7 +176,17 @@ def test_an_executable_names_the_features_that_the_cpu_lacks(tmp_path: Path) -> 
     np.savez(tmp_path / "in.npz", **inputs)
 
     def run(app: str) -> subprocess.CompletedProcess[str]:
-        words = ["qemu-x86_64", "-cpu", "Haswell", tmp_path / app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz"]
+        words = [
+            "qemu-x86_64",
+            "-cpu",
+            "Haswell",
+            tmp_path / app,
+            "run",
+            "--inputs",
+            tmp_path / "in.npz",
+            "-o",
+            tmp_path / "out.npz",
+        ]
         return subprocess.run(words, capture_output=True, text=True)
 
     refused = run("v4")
