@@ -134,7 +134,9 @@ class ConstantData:
         if isinstance(self.source, SplatSource):
             h.update(repr(self.source.value).encode())
         else:
-            h.update(np.ascontiguousarray(self.array()).view(np.uint8).data if self.dtype != "string" else repr(self.array()).encode())
+            array = self.array()
+            text = self.dtype == "string"
+            h.update(repr(array.tolist()).encode() if text else np.ascontiguousarray(array).view(np.uint8).data)
         return h.hexdigest()
 
     def __str__(self) -> str:
@@ -160,7 +162,8 @@ def _mapped(path: str, offset: int, nbytes: int) -> np.ndarray:
     except OSError as e:
         raise ModelError(f"{path}: weights are missing: {e.strerror}") from e
     if offset + nbytes > stat.st_size:
-        raise ModelError(f"{path}: expected at least {offset + nbytes} bytes, got {stat.st_size}: the file is cut short")
+        need = offset + nbytes
+        raise ModelError(f"{path}: expected at least {need} bytes, got {stat.st_size}: the file is cut short")
     return np.asarray(_file(path, (stat.st_mtime_ns, stat.st_size)))[offset : offset + nbytes]
 
 
@@ -172,10 +175,6 @@ class Constant(Op, name="constant"):
 
     def infer(self) -> Sequence[Type]:
         return [self.value.type]
-
-    def reference(self) -> np.ndarray:
-        """Its elements."""
-        return self.value.array()
 
     def reference(self) -> np.ndarray:
         """The elements: the operation's NumPy meaning."""

@@ -8,7 +8,7 @@ layout, view or plan shows in the result; memory that nobody wrote holds poison.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -34,8 +34,8 @@ def evaluate(op: Op, operands: Sequence[Array | None], symbols: Mapping[str, int
     if reference is None:
         raise EvaluationError(f"{op.loc or op.text_name}: {op.text_name} has no NumPy meaning")
     with np.errstate(all="ignore"), known_symbols(symbols or {}):
-        found = reference(*operands)
-    results = found if isinstance(found, tuple) else (found,)
+        found: Any = reference(*operands)
+    results: tuple[Any, ...] = cast("tuple[Any, ...]", found) if isinstance(found, tuple) else (found,)
     if len(results) != len(op.results):
         raise EvaluationError(f"{op.loc or op.text_name}: expected {len(op.results)} results, got {len(results)}")
     return tuple(_checked(op, value.type, array) for value, array in zip(op.results, results, strict=True))

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from .core import REGISTRY, Function, Graph, Module, Op, Region, Use, Value
 from .errors import VerifyError
@@ -18,6 +19,7 @@ from .kernel.form import Kernel, KernelOp
 from .kernel.verify import KernelError, verify_kernel
 from .program import Call, Program
 from .text.printer import op_line
+from .types import TensorType
 
 
 def verify(module: Module) -> None:
@@ -41,7 +43,8 @@ def module_symbols(module: Module) -> frozenset[str]:
     found: set[str] = set()
     for f in module.functions.values():
         for p in f.params:
-            found |= getattr(p.type, "symbols", frozenset())
+            if isinstance(p.type, TensorType):
+                found |= p.type.symbols
         found |= set(f.attributes.get("symbols", ()))
     return frozenset(found)
 
@@ -63,7 +66,7 @@ class _Verifier:
         if isinstance(f, Kernel):
             self.kernel(None, f.params, f.outputs, f.body)
 
-    def fail(self, op: Op | None, message: str) -> None:
+    def fail(self, op: Op | None, message: str) -> NoReturn:
         if op is None:
             raise VerifyError(f"@{self.function.name}: {message}")
         raise VerifyError(f"{op.position or '@' + self.function.name}: {op.text_name}: {message}", op_line(op))
@@ -96,7 +99,6 @@ class _Verifier:
         last = region.last
         if last is None or not last.terminator:
             self.fail(at, "expected a region that ends in a terminator, got " + (last.text_name if last else "nothing"))
-        assert last is not None
         wanted = "return" if isinstance(owner, Graph) else "yield"
         if last.op_name != wanted and (isinstance(owner, Op | Graph)):
             self.fail(last, f"expected '{wanted}' at the end of a {'graph' if wanted == 'return' else 'region'}")

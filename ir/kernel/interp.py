@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -114,7 +114,10 @@ class Frame:
 
 
 def _expand(value: Any, more: int) -> Any:
-    return value.reshape(value.shape + (1,) * more) if isinstance(value, np.ndarray) else value
+    if not isinstance(value, np.ndarray):
+        return value
+    array = cast("np.ndarray", value)
+    return array.reshape(array.shape + (1,) * more)
 
 
 class _Machine:

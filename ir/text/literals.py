@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -46,19 +46,20 @@ def literal(value: Any, resources: Resources, type: TensorType | None = None) ->
         case None:
             return "none"
         case bool() | np.bool_():
-            return "true" if value else "false"
+            return "true" if bool(value) else "false"
         case int() | np.integer():
-            return str(int(value))
+            return str(int(cast("int", value)))
         case float() | np.floating():
-            return float_text(float(value))
+            return float_text(float(cast("float", value)))
         case str():
             return quote(value)
         case Expr():
             return f"<{value}>"
         case tuple() | list():
-            return _sequence(value, resources)
+            return _sequence(cast("Sequence[Any]", value), resources)
         case Mapping():
-            return "{" + ", ".join(f"{key_text(k)} = {literal(v, resources)}" for k, v in value.items()) + "}"
+            entries = cast("Mapping[str, Any]", value).items()
+            return "{" + ", ".join(f"{key_text(k)} = {literal(v, resources)}" for k, v in entries) + "}"
         case TensorType() | ScalarType() | TupleType() | SequenceType() | OptionalType() | Layout():
             return str(value)
         case Schedule():

@@ -6,7 +6,7 @@ without a name gets a number. Operations whose regions are isolated, and functio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -80,7 +80,7 @@ class Names:
         return self._texts.get(value) or f"%!{value.name or 'undefined'}"
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         """Names defined inside are forgotten at the end."""
         size, number = len(self._order), self._number
         yield
@@ -168,7 +168,7 @@ class Printer:
             return f"({values})" if values else ""
         parts: list[str] = []
         for field in fields:
-            value = getattr(op, field.name)
+            value: Any = getattr(op, field.name)
             if field.optional and not value:
                 continue
             text = "[" + ", ".join(map(self.names.use, value)) + "]" if field.many else self.names.use(value)

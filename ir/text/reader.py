@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -283,8 +284,9 @@ class Reader:
                     raise self.c.fail("a static tensor type", token, str(got))
                 type_ = got
         self.c.expect(")")
-        make = lambda t: self._constant(token, main, transpose, t)  # noqa: E731
-        return make(type_) if type_ is not None else PendingConstant(make, token)
+        if type_ is not None:
+            return self._constant(token, main, transpose, type_)
+        return PendingConstant(partial(self._constant, token, main, transpose), token)
 
     def _source_value(self, token: Token) -> Any:
         match token.text:
