@@ -9,7 +9,7 @@ from ..ir.core import Module, Op, Value
 from ..ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum
 from ..ir.kernel.form import Kernel, Read, Write
 from ..ir.program import Alloc, Call, Program, Weight
-from .analysis.access import accesses
+from .analysis.access import accesses, dims_around, ranges_of
 from .analysis.liveness import Interval, calls, liveness, storage
 from .base import Pass
 
@@ -121,7 +121,10 @@ def runs_in_place(op: Call, kernel: Kernel, source: int, target: int) -> bool:
 
 def _same_point(read: Read, write: Write) -> bool:
     """`read` stands before `write` in the same region, at the same coordinates."""
-    if read.parent is not write.parent or read.indices or read.map != write.map:
+    if read.parent is not write.parent or read.indices:
+        return False
+    ranges = ranges_of(dims_around(write))
+    if any(r.simplify(ranges) != w.simplify(ranges) for r, w in zip(read.map, write.map, strict=True)):
         return False
     after: Op | None = read.next
     while after is not None and after is not write:
