@@ -5,9 +5,9 @@ from __future__ import annotations
 from ...ir.core import Graph
 from ..base import Pass
 from ..rewrite import PatternSet, apply_patterns
-from . import arith, nn, shape
+from . import arith, nn, norm, shape
 
-CANONICAL = PatternSet([*arith.PATTERNS, *shape.PATTERNS, *nn.PATTERNS])
+CANONICAL = PatternSet([*arith.PATTERNS, *shape.PATTERNS, *nn.PATTERNS, *norm.PATTERNS])
 
 
 class Canonicalize(Pass, name="canonicalize"):

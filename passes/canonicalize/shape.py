@@ -139,7 +139,8 @@ def pointwise_before_concat(op: Elementwise, b: Builder) -> Sequence[Value] | No
 
 def _number(value: Value | None, b: Builder) -> Value | None:
     """A constant of one value as one of rank 0, which broadcasts against everything."""
-    return None if value is None else b.splat(splat(value), value.tensor.dtype)
+    number = splat(value)
+    return None if value is None or number is None else b.splat(number, value.tensor.dtype)
 
 
 def rebuild(op: Elementwise, operands: Sequence[Value | None]) -> Elementwise:
