@@ -97,7 +97,7 @@ def test_shufflenet_shuffles_where_it_writes() -> None:
 def test_every_pattern_fires_in_some_test() -> None:
     FIRED.clear()
     FUSED.clear()
-    for file in sorted(FILES.glob("*.ir")):
+    for file in [file for name in ("canonicalize", "fold", "fuse") for file in sorted(FILES.glob(f"{name}*.ir"))]:
         text = file.read_text(encoding="utf-8")
         pipeline = re.search(r"RUN: planish opt -p (\S+)", text)
         assert pipeline is not None, file
