@@ -26,6 +26,7 @@ from ..ir.core import Graph, Module
 from ..ir.errors import PlanishError, VerifyError
 from ..ir.kernel.form import Kernel
 from ..ir.target_info import TargetInfo
+from ..ir.verifier import verify as verify_module
 from .pipelines import PIPELINES
 
 PASSES: dict[str, type[Pass]] = {}  # name -> class; filled by subclassing
@@ -151,13 +152,6 @@ class PassManager:
                 f"pass {p}: failed with {type(e).__name__}: {e}; this is a bug in the pass, "
                 f"'--disable {p.pass_name}' leaves it out"
             ) from e
-
-
-def verify_module(module: Module) -> None:
-    """Raise `VerifyError` unless `module` keeps all rules of the IR."""
-    from ..ir.verifier import verify
-
-    verify(module)
 
 
 def _check(report: PassReport, module: Module) -> None:

@@ -132,8 +132,8 @@ class GraphMaker:
             last = x.tensor.static_shape[-1]
             return self.add(LayerNorm(x, self.constant(last), self.constant(last), x.tensor.rank - 1, 1e-5))
         c = x.tensor.static_shape[1]
-        parameters = [self.constant(c), self.constant(c), self.constant(c), self.constant(c, low=0.5)]
-        return self.add(BatchNorm(x, *parameters, 1e-5))
+        scale, bias, mean, var = self.constant(c), self.constant(c), self.constant(c), self.constant(c, low=0.5)
+        return self.add(BatchNorm(x, scale, bias, mean, var, 1e-5))
 
     def matmul(self) -> Value | None:
         x = self.pick((2, 3))
