@@ -18,14 +18,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from .types import DTYPES
 
 T = TypeVar("T")
-Array = Any
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ FUNCTIONS: dict[str, ScalarFn] = {
         _fn("isnan", 1, _FLOAT, np.isnan, "bool"),
         _fn("isinf", 1, _FLOAT, np.isinf, "bool"),
         _fn("select", 3, _ANY, np.where),  # (condition: bool, x, y)
-        _fn("cast", 1, _ANY, lambda x, dtype: cast(x, dtype), "cast"),
+        _fn("cast", 1, _ANY, cast, "cast"),
     ]
 }
 
@@ -287,6 +287,5 @@ def edges(dtype: str) -> np.ndarray:
     low, high = (
         (0, (1 << info.bits) - 1) if info.kind == "uint" else (-(1 << (info.bits - 1)), (1 << (info.bits - 1)) - 1)
     )
-    return np.array([v for v in (low, low + 1, -1, 0, 1, 2, 3, 7, high - 1, high) if low <= v <= high]).astype(
-        info.numpy
-    )
+    chosen = [v for v in (low, low + 1, -1, 0, 1, 2, 3, 7, high - 1, high) if low <= v <= high]
+    return np.array(chosen, dtype=np.int64 if info.kind == "int" else np.uint64).astype(info.numpy)
