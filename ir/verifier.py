@@ -124,10 +124,6 @@ class _Verifier:
         try:
             inferred = list(op.infer())
             op.verify()
-            if isinstance(op, KernelOp):
-                self.kernel(op, op.region.params, len(op.outputs), op.region)
-        except KernelError:
-            raise
         except (VerifyError, AssertionError, ValueError, TypeError, IndexError, KeyError) as error:
             self.fail(op, str(error) or f"expected operands that fit, got {type(error).__name__}")
         if len(inferred) != len(op.results):
@@ -135,6 +131,8 @@ class _Verifier:
         for want, result in zip(inferred, op.results, strict=True):
             if want != result.type:
                 self.fail(op, f"expected result type {want}, got {result.type}")
+        if isinstance(op, KernelOp):
+            self.kernel(op, op.region.params, len(op.outputs), op.region)
 
     def check_uses(self) -> None:
         for value in self.values:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from hypothesis import strategies as st
@@ -122,12 +123,17 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+        return _same_items(cast("Sequence[Any]", a), cast("Sequence[Any]", b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+        x, y = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
+        return list(x) == list(y) and _same_items(list(x.values()), list(y.values()))
     if isinstance(a, ConstantData) and isinstance(b, ConstantData):
         return same_constant(a, b)
-    return type(a) is type(b) and bool(a == b)
+    return bool(type(a) is type(b) and a == b)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _same_items(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
 
 
 def same_constant(a: ConstantData, b: ConstantData) -> bool:

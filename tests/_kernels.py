@@ -42,7 +42,7 @@ class Case:
 
     inputs: Arrays
     expected: Arrays
-    symbols: dict[str, int] = field(default_factory=dict)
+    symbols: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def case(name: str) -> Case:
@@ -143,7 +143,8 @@ def _attention(rng: np.random.Generator) -> Case:
 
 def _lstm(rng: np.random.Generator) -> Case:
     x, w, r, b, h, c = (_f32(rng, *s) for s in [(4, 2, 5), (12, 5), (12, 3), (12,), (2, 3), (2, 3)])
-    inputs, ys = [x, w, r, b, h, c], []
+    inputs = [x, w, r, b, h, c]
+    ys: Arrays = []
     for step in x:
         gi, go, gf, gc = np.split(step @ w.T + h @ r.T + b, 4, axis=1)
         c = c / (1 + np.exp(-gf)) + np.tanh(gc) / (1 + np.exp(-gi))

@@ -34,9 +34,9 @@ class Mixed(Op, name="test.mixed"):
     bias: Value | None
     parts: tuple[Value, ...]
     more: tuple[Value | None, ...] = ()
-    body: Region
+    body: Region  # pyright: ignore[reportGeneralTypeIssues]
     other: Region | None = None
-    rest: tuple[Region, ...]
+    rest: tuple[Region, ...]  # pyright: ignore[reportGeneralTypeIssues]
     size: int = 7
     label: str = ""
     limit: int | None = 3

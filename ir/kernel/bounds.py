@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class Domain:
         more = self.parallel | {dim.name} if parallel else self.parallel
         return Domain((*self.dims, dim), self.names | {dim.name}, more)
 
+    @cached_property
     def ranges(self) -> dict[str, Range]:
         """An interval for each dimension."""
         found: dict[str, Range] = {}
@@ -44,6 +46,10 @@ class Domain:
 
 def outside(e: Expr, low: Dim, high: Dim, domain: Domain) -> str | None:
     """None when `low <= e <= high` everywhere in the domain, else a text that says which values `e` takes."""
+    if isinstance(low, int) and isinstance(high, int):
+        least, most = e.bounds(domain.ranges)
+        if least is not None and most is not None and low <= least and most <= high:
+            return None
     above, below = e - high, as_expr(low) - e
     if _never_positive(above, domain) and _never_positive(below, domain):
         return None
@@ -62,7 +68,7 @@ def _never_positive(e: Expr, domain: Domain) -> bool:
             c = e.coefficient(d.name)
             if c:
                 e = e.substitute({d.name: as_expr(d.extent) - 1 if c > 0 else const(0)})
-    ranges = domain.ranges()
+    ranges = domain.ranges
     known = {name: ranges.get(name, (0, None)) for name in e.symbols()}
     high = e.bounds(known)[1]
     return high is not None and high <= 0

@@ -14,6 +14,8 @@ declares are shape symbols of the model.
 
 A `map` is a tuple of `Expr`, one per dimension of the buffer, over *logical* coordinates. The symbol `$i` in it is
 index operand number i of the read or write: data-dependent indices are checked when the kernel runs.
+
+Type checkers want fields with defaults last; here the order of the arguments comes first, hence the ignores.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ class Map(Stage, name="k.map"):
     """Runs `region` for every point of `dims`, in any order."""
 
     side_effects: ClassVar[bool] = True
-    region: Region
+    region: Region  # pyright: ignore[reportGeneralTypeIssues]
 
     def infer(self) -> Sequence[Type]:
         return ()
@@ -95,9 +97,9 @@ class Reduce(Stage, name="k.reduce"):
     same types); it also merges partial results, so it is associative and commutative, and `inits` is neutral.
     """
 
-    inits: tuple[Value, ...]
-    region: Region
-    combine: Region
+    inits: tuple[Value, ...]  # pyright: ignore[reportGeneralTypeIssues]
+    region: Region  # pyright: ignore[reportGeneralTypeIssues]
+    combine: Region  # pyright: ignore[reportGeneralTypeIssues]
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.inits]
@@ -117,8 +119,8 @@ class Scan(Stage, name="k.scan"):
     `inits`, then what the previous point yielded. Results: the carried values after the last point."""
 
     side_effects: ClassVar[bool] = True
-    inits: tuple[Value, ...]
-    region: Region
+    inits: tuple[Value, ...]  # pyright: ignore[reportGeneralTypeIssues]
+    region: Region  # pyright: ignore[reportGeneralTypeIssues]
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.inits]
@@ -135,7 +137,7 @@ class Read(Op, name="k.read"):
     buffer: Value
     indices: tuple[Value, ...] = ()
     fill: Value | None = None
-    map: tuple[Expr, ...]
+    map: tuple[Expr, ...]  # pyright: ignore[reportGeneralTypeIssues]
 
     def infer(self) -> Sequence[Type]:
         return [_element(self.buffer, self.map, self.fill)]
@@ -150,7 +152,7 @@ class Write(Op, name="k.write"):
     buffer: Value
     indices: tuple[Value, ...] = ()
     mask: Value | None = None
-    map: tuple[Expr, ...]
+    map: tuple[Expr, ...]  # pyright: ignore[reportGeneralTypeIssues]
     combine: str = ""
 
     def infer(self) -> Sequence[Type]:

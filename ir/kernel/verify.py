@@ -127,10 +127,10 @@ class _Checker:
             if any(s.startswith("$") for s in as_expr(e).symbols()):
                 continue
             before, after = t.layout.padding(d) if write else (0, 0)
-            found = outside(as_expr(e), -before, as_expr(extent) - 1 + after, domain)
+            found = outside(as_expr(e), -before, extent + (after - 1), domain)
             if found is not None:
                 fix = "give the write a mask" if write else "give the read a fill"
-                last = as_expr(extent) + (after - 1)
+                last = extent + (after - 1)
                 raise KernelError(f"expected coordinate {d} in {-before} .. {last} of {t}, got {found} ({fix})", op)
 
     def write(self, op: Write, domain: Domain) -> None:

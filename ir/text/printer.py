@@ -178,12 +178,13 @@ class Printer:
     def attributes(self, op: Op) -> str:
         """` <n: 1, o: 64> {name = literal, ...}`."""
         inline = inline_field(type(op))
-        text, parts = "", []
+        text = ""
+        parts: list[str] = []
         type_ = op.results[0].type if len(op.results) == 1 else None
         for field in op.fields:
             if field.kind != "attribute" or field.name == op.family:
                 continue
-            value = getattr(op, field.name)
+            value: Any = getattr(op, field.name)
             if field is inline:
                 text = " " + _inline_text(field, value)
             elif not absent(field, value):
