@@ -171,7 +171,7 @@ FUNCTIONS: dict[str, ScalarFn] = {
         _fn("isnan", 1, _FLOAT, np.isnan, "bool"),
         _fn("isinf", 1, _FLOAT, np.isinf, "bool"),
         _fn("select", 3, _ANY, np.where),  # (condition: bool, x, y)
-        _fn("cast", 1, _ANY, cast, "cast"),
+        _fn("cast", 1, _ANY, lambda x, dtype: cast(x, dtype), "cast"),  # noqa: PLW0108 (defined below)
     ]
 }
 
