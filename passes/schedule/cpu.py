@@ -80,7 +80,7 @@ def _map(stage: Map, vector: str, costs: Costs, target: TargetInfo, taken: bool)
 
 
 def _loops(order: list[str], tile: dict[str, int]) -> tuple[tuple[str, int], ...]:
-    return tuple((d, tile.get(d, 1)) for d in order)
+    return tuple((d, max(1, tile.get(d, 1))) for d in order)
 
 
 def _memory_order(stage: Stage) -> list[str]:

@@ -35,7 +35,7 @@ def tile_cycles(rows: int, vectors: int, target: TargetInfo) -> float:
 
 def rows_for(n: int, vectors: int, target: TargetInfo) -> int:
     """Rows of a tile along a dimension of `n` elements."""
-    limit = min(row_limit(target, vectors), n)
+    limit = max(1, min(row_limit(target, vectors), n))
 
     def cost(rows: int) -> float:
         full, rest = divmod(n, rows)
