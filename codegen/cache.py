@@ -9,32 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..ir.errors import PlanishError
+from .toolchain import cache_folder
 
 LIMIT_BYTES = 2 << 30
 _MAGIC = b"planish-cache-1\n"
-
-
-def cache_root() -> Path:
-    """The cache folder, made on demand with mode 0700. Raises PlanishError when it is not the user's own."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    root = Path(base) / "planish"
-    try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = root.stat()
-    except OSError as e:
-        raise PlanishError(f"{root}: the cache folder cannot be used: {e.strerror}; set XDG_CACHE_HOME to a folder of yours") from e
-    if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
-        raise PlanishError(
-            f"{root}: expected a folder that only its user can write to, got owner {info.st_uid} and mode "
-            f"{stat.S_IMODE(info.st_mode):o}; run `chmod 700` on it, or set XDG_CACHE_HOME to a folder of yours"
-        )
-    return root
 
 
 @dataclass(frozen=True)
@@ -46,7 +28,7 @@ class Cache:
     @property
     def folder(self) -> Path:
         """Where its entries lie."""
-        folder = cache_root() / self.kind
+        folder = cache_folder() / self.kind
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 

@@ -91,7 +91,7 @@ class _Elf:
         raise ElfError(f"no section {name.decode()}")
 
 
-def embed_weights(file: BinaryIO, weights: Iterable[bytes], size: int) -> None:
+def embed_weights(file: BinaryIO, weights: Iterable[bytes | memoryview], size: int) -> None:
     """Make `size` bytes of weights the content of the placeholder section of the linked ELF `file`, in place.
 
     `file` is open for reading and writing. Chunks of `weights` that are all zero stay holes of the file. Raises
@@ -155,7 +155,7 @@ def _last_segment(elf: _Elf, section: _Section) -> _Segment:
     return last
 
 
-def _stream(file: BinaryIO, weights: Iterable[bytes], offset: int, size: int) -> None:
+def _stream(file: BinaryIO, weights: Iterable[bytes | memoryview], offset: int, size: int) -> None:
     file.seek(offset)
     written = 0
     for chunk in weights:
@@ -170,7 +170,7 @@ def _stream(file: BinaryIO, weights: Iterable[bytes], offset: int, size: int) ->
     file.seek(end)
 
 
-def write_sparse(file: BinaryIO, chunk: bytes) -> None:
+def write_sparse(file: BinaryIO, chunk: bytes | memoryview) -> None:
     """Write `chunk` at the file's position, leaving all-zero megabytes as holes; the caller truncates to the end."""
     view = memoryview(chunk).cast("B")
     for start in range(0, len(view), _COPY):

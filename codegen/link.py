@@ -74,7 +74,7 @@ def exported_names(name: str) -> list[str]:
 
 def link(
     objects: Sequence[Path | bytes],
-    weights: Iterable[bytes],
+    weights: Iterable[bytes | memoryview],
     weights_bytes: int,
     emit: Emit,
     out: Path,
@@ -173,7 +173,7 @@ def _link_image(
     compiler.run([*flags, "glue.o", "weights.o", *map(str, objects), "-lm", "-o", result.name], folder, "linking")
 
 
-def _embed(result: Path, weights: Iterable[bytes], size: int) -> None:
+def _embed(result: Path, weights: Iterable[bytes | memoryview], size: int) -> None:
     with result.open("r+b") as file:
         try:
             embed_weights(file, weights, size)
@@ -185,7 +185,7 @@ def _embed(result: Path, weights: Iterable[bytes], size: int) -> None:
 def _link_object(
     compiler: Compiler,
     objects: Sequence[Path],
-    weights: Iterable[bytes],
+    weights: Iterable[bytes | memoryview],
     size: int,
     folder: Path,
     result: Path,

@@ -59,7 +59,8 @@ def _index_limit(value: Value, seen: set[Value]) -> int | None:
     limits: list[int] = []
     for op in value.users:
         if op.op_name in ("shape.gather", "shape.gather_elements") and op.operands[1] is value:
-            size = op.inputs[0].tensor.dims[op.attributes["axis"]]
+            axis: int = op.attributes["axis"]
+            size = op.inputs[0].tensor.dims[axis]
             limits.extend([size] if isinstance(size, int) else [])
         elif op.op_name.startswith("shape.") or op.op_name == "arith.cast":
             for result in op.results:

@@ -1,4 +1,7 @@
-"""The way of a model: file -> tensor form -> passes -> objects -> artifact. Everyone calls `compile_file` or `compile`."""
+"""The way of a model: file -> tensor form -> passes -> objects -> artifact.
+
+Everyone calls `compile_file` or `compile`.
+"""
 
 from __future__ import annotations
 

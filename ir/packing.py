@@ -133,8 +133,8 @@ def storage_index(type: TensorType) -> np.ndarray:
     """For each logical element of a tensor of static shape, its element offset in the storage (an i64 array of the
     logical shape)."""
     shape = type.static_shape
-    grids = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True) if shape else []
-    total = np.zeros(shape, dtype=np.int64)
+    grids: list[np.ndarray] = list(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij", sparse=True))
+    total: np.ndarray = np.zeros(shape, dtype=np.int64)
     axes = _axes(type.layout, shape)
     for axis in axes:
         total = total * axis.extent + (grids[axis.dim] + axis.before) // axis.block

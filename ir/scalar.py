@@ -15,17 +15,18 @@ Every backend and the interpreter implement this one table (`FUNCTIONS`) and run
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from .types import DTYPES
 
 T = TypeVar("T")
-Array = np.ndarray
+Array = Any
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _div(x: Array, y: Array) -> Array:
     return np.where(y == 0, 0, quotient).astype(x.dtype)
 
 
-def _rem(x: Array, y: Array) -> Array:
+def _rem(x: np.ndarray, y: np.ndarray) -> Array:
     if not _is_int(x):
         return np.fmod(x, y)
     return np.where(y == 0, x, x - _div(x, y) * y).astype(x.dtype)
@@ -102,12 +103,33 @@ def _erf(x: Array) -> Array:
 
 
 def _sigmoid(x: Array) -> Array:
-    wide = x.astype(np.float64)
+    wide: np.ndarray = x.astype(np.float64)
     return np.where(wide >= 0, 1 / (1 + np.exp(-np.abs(wide))), np.exp(-np.abs(wide)) / (1 + np.exp(-np.abs(wide))))
 
 
 def _sign(x: Array) -> Array:
     return np.sign(x).astype(x.dtype)
+
+
+def cast(x: Array, dtype: str) -> Array:
+    """`x` converted to `dtype` by the rules in the module's docstring."""
+    x = np.asarray(x)
+    info = DTYPES[dtype]
+    if info.kind == "bool":
+        return x != 0
+    if info.kind in ("int", "uint") and x.dtype.kind not in "iub" and DTYPES.get(dtype):
+        return _saturate(x.astype(np.float64), info.bits, info.kind == "int").astype(info.numpy)
+    return x.astype(info.numpy)
+
+
+def _saturate(x: Array, bits: int, signed: bool) -> Array:
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    whole = np.trunc(np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf))
+    if bits < 64:
+        return np.clip(whole, low, high).astype(np.int64)
+    kind = np.int64 if signed else np.uint64
+    inside = np.where((whole >= low) & (whole < float(high)), whole, 0).astype(kind)
+    return np.where(whole >= float(high), kind(high), np.where(whole < low, kind(low), inside))
 
 
 def _fn(
@@ -119,9 +141,9 @@ def _fn(
 FUNCTIONS: dict[str, ScalarFn] = {
     f.name: f
     for f in [
-        _fn("add", 2, _NUMBER, lambda x, y: x + y),
-        _fn("sub", 2, _NUMBER, lambda x, y: x - y),
-        _fn("mul", 2, _NUMBER, lambda x, y: x * y),
+        _fn("add", 2, _NUMBER, operator.add),
+        _fn("sub", 2, _NUMBER, operator.sub),
+        _fn("mul", 2, _NUMBER, operator.mul),
         _fn("div", 2, _NUMBER, _div),
         _fn("rem", 2, _NUMBER, _rem),
         _fn("floormod", 2, _NUMBER, _floormod),
@@ -171,30 +193,9 @@ FUNCTIONS: dict[str, ScalarFn] = {
         _fn("isnan", 1, _FLOAT, np.isnan, "bool"),
         _fn("isinf", 1, _FLOAT, np.isinf, "bool"),
         _fn("select", 3, _ANY, np.where),  # (condition: bool, x, y)
-        _fn("cast", 1, _ANY, lambda x, dtype: cast(x, dtype), "cast"),  # noqa: PLW0108 (defined below)
+        _fn("cast", 1, _ANY, cast, "cast"),
     ]
 }
-
-
-def cast(x: Array, dtype: str) -> Array:
-    """`x` converted to `dtype` by the rules in the module's docstring."""
-    x = np.asarray(x)
-    info = DTYPES[dtype]
-    if info.kind == "bool":
-        return x != 0
-    if info.kind in ("int", "uint") and x.dtype.kind not in "iub" and DTYPES.get(dtype):
-        return _saturate(x.astype(np.float64), info.bits, info.kind == "int").astype(info.numpy)
-    return x.astype(info.numpy)
-
-
-def _saturate(x: Array, bits: int, signed: bool) -> Array:
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    whole = np.trunc(np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf))
-    if bits < 64:
-        return np.clip(whole, low, high).astype(np.int64)
-    kind = np.int64 if signed else np.uint64
-    inside = np.where((whole >= low) & (whole < float(high)), whole, 0).astype(kind)
-    return np.where(whole >= float(high), kind(high), np.where(whole < low, kind(low), inside))
 
 
 class ScalarBuilder(ABC, Generic[T]):

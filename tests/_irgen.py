@@ -125,11 +125,12 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return _same_items(cast("Sequence[Any]", a), cast("Sequence[Any]", b))
     if isinstance(a, dict) and isinstance(b, dict):
-        x, y = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
-        return list(x) == list(y) and _same_items(list(x.values()), list(y.values()))
+        p, q = cast("dict[Any, Any]", a), cast("dict[Any, Any]", b)
+        return list(p) == list(q) and _same_items(list(p.values()), list(q.values()))
     if isinstance(a, ConstantData) and isinstance(b, ConstantData):
         return same_constant(a, b)
-    return bool(type(a) is type(b) and a == b)  # pyright: ignore[reportUnknownArgumentType]
+    x, y = cast("object", a), cast("object", b)
+    return type(x) is type(y) and bool(x == y)
 
 
 def _same_items(a: Sequence[Any], b: Sequence[Any]) -> bool:

@@ -28,7 +28,7 @@ def refused(app: Path, *arguments: object, status: int = 1) -> str:
 
 def test_run_from_npz(app: Path, tmp_path: Path) -> None:
     inputs = sample_inputs()
-    np.savez(tmp_path / "in.npz", **inputs)  # pyright: ignore[reportArgumentType]
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
     run(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as out:
         assert out.files == ["y", "total", "last"]
@@ -52,7 +52,7 @@ def test_run_from_npy(app: Path, tmp_path: Path) -> None:
 
 
 def test_same_inputs_give_the_same_file(app: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "in.npz", **sample_inputs())  # pyright: ignore[reportArgumentType]
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **sample_inputs())
     for name in ("one.npz", "two.npz"):
         run(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / name)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
@@ -116,8 +116,8 @@ def test_wrong_usage(app: Path, arguments: list[str], text: str) -> None:
 def test_wrong_inputs(app: Path, tmp_path: Path) -> None:
     inputs = sample_inputs()
 
-    def save(name: str, **arrays: object) -> Path:
-        np.savez(tmp_path / name, **arrays)  # pyright: ignore[reportArgumentType]
+    def save(name: str, **arrays: np.ndarray) -> Path:
+        np.savez(tmp_path / name, allow_pickle=False, **arrays)
         return tmp_path / name
 
     cases = [
@@ -134,12 +134,12 @@ def test_wrong_inputs(app: Path, tmp_path: Path) -> None:
     ]
     for path, text in cases:
         assert text in refused(app, "run", "--inputs", path), path
-    np.savez_compressed(tmp_path / "small.npz", **inputs)  # pyright: ignore[reportArgumentType]
+    np.savez_compressed(tmp_path / "small.npz", allow_pickle=False, **inputs)
     assert "save it with numpy.savez instead" in refused(app, "run", "--inputs", tmp_path / "small.npz")
 
 
 def test_unwritable_output(app: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "in.npz", **sample_inputs())  # pyright: ignore[reportArgumentType]
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **sample_inputs())
     for out, text in (
         (tmp_path / "absent" / "out.npz", "cannot be written: No such file or directory"),
         (tmp_path, "cannot be written: Is a directory"),
@@ -153,7 +153,7 @@ def test_unwritable_output(app: Path, tmp_path: Path) -> None:
 
 
 def test_full_disk_leaves_the_old_output(app: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "in.npz", **sample_inputs(100_000))  # pyright: ignore[reportArgumentType]
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **sample_inputs(100_000))
     (tmp_path / "out.npz").write_text("old")
 
     def limit() -> None:  # files may not grow beyond 64 kB: the write fails as on a full disk

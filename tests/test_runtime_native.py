@@ -130,7 +130,7 @@ def npy_with_header(text: str, data: bytes = b"", version: int = 1) -> bytes:
 
 def npz(**arrays: np.ndarray[Any, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

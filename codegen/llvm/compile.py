@@ -6,8 +6,9 @@ whatever the model calls it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import llvmlite
 import llvmlite.binding as llvm
@@ -34,10 +35,10 @@ class CompiledKernels:
     """Objects of all kernels of a program: `objects` in order of first use, stages by kernel name, scratch bytes per
     worker, LLVM IR texts (for `--emit llvm` and `asm`), and how many objects came from the cache."""
 
-    objects: list[bytes] = field(default_factory=list)
-    stages: dict[str, list[StageRef]] = field(default_factory=dict)
+    objects: list[bytes] = field(default_factory=list[bytes])
+    stages: dict[str, list[StageRef]] = field(default_factory=dict[str, list[StageRef]])
     scratch: Dim = 0
-    texts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list[str])
     cached: int = 0
 
 
@@ -141,9 +142,11 @@ def compile_program(
 
 def code_bytes(body: bytes) -> int:
     """Bytes of machine code in an object."""
-    return sum(s.size() for s in llvm.ObjectFileRef.from_data(body).sections() if s.is_text())
+    sections = cast("Iterable[Any]", llvm.ObjectFileRef.from_data(body).sections())
+    return sum(s.size() for s in sections if s.is_text())
 
 
 def llvm_version() -> str:
     """The version of LLVM that makes the code, as text."""
-    return ".".join(map(str, llvm.llvm_version_info))
+    version = cast("tuple[int, ...]", llvm.llvm_version_info)
+    return ".".join(map(str, version))

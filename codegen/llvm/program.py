@@ -38,9 +38,9 @@ class StageRef:
 class _Text:
     """The module under construction: top-level lines, the current function's lines, and a counter for names."""
 
-    globals: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-    strings: dict[bytes, str] = field(default_factory=dict)
+    globals: list[str] = field(default_factory=list[str])
+    lines: list[str] = field(default_factory=list[str])
+    strings: dict[bytes, str] = field(default_factory=dict[bytes, str])
     count: int = 0
 
     def name(self) -> str:

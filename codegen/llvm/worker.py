@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import IO
+from typing import IO, Any
 
 from ...ir.errors import PlanishError
 from ...ir.target_info import TargetInfo
@@ -107,10 +107,12 @@ def main() -> None:
     """The child: answers requests until its input ends. An answer is one status byte, then the object or a message."""
     while True:
         try:
-            request = json.loads(_receive(sys.stdin.buffer))
+            request: dict[str, Any] = json.loads(_receive(sys.stdin.buffer))
         except EOFError:
             return
-        target = TargetInfo(**{k: tuple(v) if isinstance(v, list) else v for k, v in request["target"].items()})
+        described: dict[str, Any] = request["target"]
+        described["features"] = tuple(described["features"])
+        target = TargetInfo(**described)
         try:
             answer = b"\0" + compile_object(request["text"], target, request["opt"])
         except PlanishError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,27 +31,27 @@ class Net:
             value = self.rng.standard_normal(shape) * (scale if scale is not None else np.sqrt(2.0 / fan))
         return self.constant(value.astype(np.float32))
 
-    def constant(self, value: np.ndarray) -> str:
+    def constant(self, value: np.ndarray | np.generic) -> str:
         """An initializer."""
         self.count += 1
         name = f"w{self.count}"
-        self.weights.append(numpy_helper.from_array(value, name))
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
         """A node; gives its first output's name."""
         self.count += 1
         names = [f"{op.lower()}{self.count}" + (f"_{i}" if i else "") for i in range(outputs)]
         self.nodes.append(helper.make_node(op, list(inputs), names, name=f"{op}_{self.count}", **attributes))
         return names[0]
 
-    def conv(self, x: str, cin: int, cout: int, k: int, **attributes: object) -> str:
+    def conv(self, x: str, cin: int, cout: int, k: int, **attributes: Any) -> str:
         """A convolution with bias."""
-        groups = int(attributes.get("group", 1))  # type: ignore[call-overload]
+        groups = int(attributes.get("group", 1))
         w, b = self.weight(cout, cin // groups, k, k), self.weight(cout, scale=0.1)
         return self.add("Conv", x, w, b, **attributes)
 
-    def save(self, path: Path, inputs: dict[str, tuple[int, list[int]]], outputs: list[str]) -> Path:
+    def save(self, path: Path, inputs: Mapping[str, tuple[int, list[int]]], outputs: list[str]) -> Path:
         """Write the model; `inputs` gives element type and shape by name."""
         infos = [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()]
         outs = [helper.make_empty_tensor_value_info(o) for o in outputs]
@@ -81,7 +83,7 @@ def residual_net(path: Path) -> Path:
 
 
 def _bounds(net: Net) -> tuple[str, str]:
-    return net.constant(np.float32(0.0).reshape(())), net.constant(np.float32(6.0).reshape(()))
+    return net.constant(np.float32(0.0)), net.constant(np.float32(6.0))
 
 
 def encoder_net(path: Path, length: int = 19, width: int = 48, heads: int = 4, words: int = 97) -> Path:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-import planish
 import pytest
+
+import planish
 from planish.compile import compile_file
 from planish.runtime import InputError, RunError, load
 
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from _models import encoder_net, huge_net, residual_net
 
 Arrays = dict[str, np.ndarray]
+ort: Any = onnxruntime  # its annotations are incomplete
 
 
 def feeds(path: Path, seed: int = 3) -> Arrays:
@@ -40,9 +43,9 @@ def feeds(path: Path, seed: int = 3) -> Arrays:
 
 def expected(path: Path, inputs: Arrays) -> Arrays:
     """What ONNX Runtime gives with its optimizations off."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
@@ -85,7 +88,7 @@ def test_code_for_other_cpus_agrees_with_onnxruntime(model: Path, cpu: str, tmp_
 def test_executable_reads_and_writes_numpy_files(model: Path, tmp_path: Path) -> None:
     app, inputs = tmp_path / "app", feeds(model)
     compile_file(model, app, emit="exe")
-    np.savez(tmp_path / "in.npz", **inputs)
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
     subprocess.run([app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz"], check=True)
     with np.load(tmp_path / "out.npz") as out:
         agree(dict(out), expected(model, inputs))
@@ -173,7 +176,7 @@ def test_an_executable_names_the_features_that_the_cpu_lacks(tmp_path: Path) -> 
     compile_file(model, tmp_path / "v4", emit="exe", cpu="x86-64-v4")
     compile_file(model, tmp_path / "v3", emit="exe", cpu="x86-64-v3")
     inputs = feeds(model)
-    np.savez(tmp_path / "in.npz", **inputs)
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
 
     def run(app: str) -> subprocess.CompletedProcess[str]:
         words = [
