@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -19,7 +21,9 @@ from planish.ir.packing import packed, unpack
 from planish.ir.target_info import TargetInfo
 from planish.ir.types import TensorType
 
-_FAIL = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+_FAIL = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64
+)
 _TASK = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32
 )
@@ -44,13 +48,14 @@ class Loaded:
     code: KernelCode
     symbols: tuple[str, ...]
     object: bytes
-    failures: list[tuple[int, int, int, int]] = field(default_factory=list)
+    failures: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
 
     def __post_init__(self) -> None:
         self._jit = llvm.create_lljit_compiler()
-        self._callback = _FAIL(lambda env, *rest: self.failures.append(rest) or 7)  # type: ignore[func-returns-value]
+        self._callback: Any = _FAIL(lambda env, *rest: self.failures.append(rest) or 7)  # type: ignore[func-returns-value]
         builder = llvm.JITLibraryBuilder().add_object_img(self.object).add_current_process()
-        builder.import_symbol("planish_fail_index", ctypes.cast(self._callback, ctypes.c_void_p).value)
+        address: int | None = ctypes.cast(self._callback, ctypes.c_void_p).value
+        builder.import_symbol("planish_fail_index", address or 0)
         for stage in self.code.stages:
             builder.export_symbol(stage.symbol)
         self._library = builder.link(self._jit, self.code.stages[0].symbol if self.code.stages else "empty")
@@ -83,8 +88,10 @@ class Loaded:
             scratch = np.zeros(as_expr(stage.scratch_bytes).evaluate(symbols) + 64, np.uint8)
             env = (ctypes.c_int64 * 8)(0, 0, 0, 0, 0, scratch.ctypes.data, scratch.nbytes, 0)
             cuts = [count * i // parts for i in range(parts + 1)]
-            for begin, end in zip(cuts, cuts[1:], strict=False):
-                status = task(ctypes.addressof(env), ctypes.addressof(pointers), ctypes.addressof(values), begin, end, 0)
+            for begin, end in pairwise(cuts):
+                status = task(
+                    ctypes.addressof(env), ctypes.addressof(pointers), ctypes.addressof(values), begin, end, 0
+                )
                 if status:
                     return status
         return 0

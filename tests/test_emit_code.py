@@ -17,6 +17,7 @@ from planish.ir.errors import PlanishError
 from planish.ir.expr import floordiv, mod, sym
 from planish.ir.kernel.builder import KernelBuilder
 from planish.ir.kernel.form import Kernel, Map, Reduce, Schedule
+from planish.ir.target_info import TargetInfo
 from planish.ir.types import Layout, TensorType, tensor
 from planish.passes.schedule.cpu import schedule_kernel
 
@@ -57,9 +58,7 @@ def body_of(text: str) -> str:
 
 
 def test_golden_register_tile() -> None:
-    kernel = schedule(
-        matmul(6, 16, 5), map=Schedule((("m", 2), ("n", 16)), "n", 1), reduce=Schedule((("k", 2),))
-    )
+    kernel = schedule(matmul(6, 16, 5), map=Schedule((("m", 2), ("n", 16)), "n", 1), reduce=Schedule((("k", 2),)))
     check_golden("matmul_tile.ll", body_of(emit_kernel(kernel, V3, "pk_golden").text))
 
 
@@ -87,7 +86,7 @@ def innermost_loops(assembly: str) -> list[str]:
 
 @pytest.mark.parametrize(("target", "panel"), [(V4, 32), (V3, 16)], ids=["avx512", "avx2"])
 @pytest.mark.parametrize("rows", [196, 192, 100, 49])
-def test_the_register_block_does_not_spill(target, panel: int, rows: int) -> None:  # type: ignore[no-untyped-def]
+def test_the_register_block_does_not_spill(target: TargetInfo, panel: int, rows: int) -> None:
     kernel = matmul(rows, 256, 256, panel)
     schedule_kernel(kernel, target)
     assembly = compile_assembly(emit_kernel(kernel, target, "pk_asm").text, target)
@@ -98,7 +97,9 @@ def test_the_register_block_does_not_spill(target, panel: int, rows: int) -> Non
 
 
 def test_an_object_needs_nothing_but_libm_and_the_runtime() -> None:
-    k = KernelBuilder([tensor("f32", 40), tensor("f16", 40), tensor("bf16", 40), tensor("i64", 40)], [tensor("f32", 40)])
+    k = KernelBuilder(
+        [tensor("f32", 40), tensor("f16", 40), tensor("bf16", 40), tensor("i64", 40)], [tensor("f32", 40)]
+    )
     with k.map(i=40) as (i,):
         x = k.exp(k.read(k.inputs[0], i))
         h = k.cast(k.apply("pow", *(k.read(k.inputs[1], i) for _ in range(2))), "f32")

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from ...ir.core import Value
 from ...ir.expr import Expr, as_expr, const, sym
 from ...ir.kernel.form import Const, Read, Write
 from ...ir.types import DTYPES, TensorType
 from .address import Expressions
-from .builder import I1, I32, I64, PTR, Builder, Ty, V, i64, lane_constant, number
-from .convert import MEMORY, REGISTER, Converter
+from .builder import I1, I32, I64, PTR, Builder, Ty, V, i64, lane_constant
+from .convert import MEMORY, Converter
 from .tile import Context, Tile, intra
 
 _ZEROS = V(PTR, "@zeros")  # 128 bytes of zeros: where reads go whose coordinates lie outside
 _ZEROS_BYTES = 128
-_GATHER_LANES = 64
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class Memory:
         """`e` over loop counters at the tile point `at`."""
         symbols = e.symbols()
         moved: dict[str, tuple[Expr, int]] = {}  # tile symbol -> (lane symbol or 0, displacement)
-        shift, slow = 0, []
+        shift = 0
+        slow: list[tuple[str, int]] = []
         for dim, tile in ctx.tiles.items():
             for name in (dim, "'" + dim):
                 if name in symbols:
@@ -113,7 +113,9 @@ class Memory:
             ranges = {**ranges, f"@{tile.lanes}": (0, tile.active - 1)}
         return e.bounds(ranges)
 
-    def place(self, buffer: Buffer, index: tuple[Expr, ...], indices: Mapping[str, Expr], ctx: Context, at: Mapping[str, int]) -> Place:
+    def place(
+        self, buffer: Buffer, index: tuple[Expr, ...], indices: Mapping[str, Expr], ctx: Context, at: Mapping[str, int]
+    ) -> Place:
         """The address of coordinates `index`; `indices` gives the symbols `$i` their values."""
         key = (buffer, index)
         whole = ctx.memo.get(key)
@@ -148,7 +150,9 @@ class Memory:
 
     # -- bounds -------------------------------------------------------------------------------------------------
 
-    def inside(self, op: Read, type: TensorType, indices: Mapping[str, Expr], ctx: Context, at: Mapping[str, int]) -> V | None:
+    def inside(
+        self, op: Read, type: TensorType, indices: Mapping[str, Expr], ctx: Context, at: Mapping[str, int]
+    ) -> V | None:
         """Whether the coordinates of a read with `fill` lie in the buffer (None: proved that they do)."""
         zero_fill = op.fill is not None and isinstance(op.fill.op, Const) and not op.fill.op.value
         found: V | None = None
@@ -169,7 +173,15 @@ class Memory:
         moved, size = self.b.same_lanes(self.exprs.value(e - low), self.exprs.value(end - low))
         return self.b.compare("ult", moved, size)
 
-    def check(self, op: Read | Write, type: TensorType, indices: Mapping[str, Expr], ctx: Context, at: Mapping[str, int], mask: V | None) -> None:
+    def check(
+        self,
+        op: Read | Write,
+        type: TensorType,
+        indices: Mapping[str, Expr],
+        ctx: Context,
+        at: Mapping[str, int],
+        mask: V | None,
+    ) -> None:
         """Fail where a data-dependent coordinate of an active lane is outside the buffer."""
         for e, extent in zip(op.map, type.dims, strict=True):
             if not any(s.startswith("$") for s in e.symbols()):
@@ -196,16 +208,23 @@ class Memory:
         b.branch_if(some, bad, good, cold=True)
         b.start(bad)
         if lanes:
-            bits = b.convert("zext", b.bitcast(outside, Ty(f"i{lanes}")), "i64") if lanes < 64 else b.bitcast(outside, I64)
+            bits = (
+                b.convert("zext", b.bitcast(outside, Ty(f"i{lanes}")), "i64") if lanes < 64 else b.bitcast(outside, I64)
+            )
             first = b.call("llvm.cttz.i64", I64, [bits, V(I1, "true")])
             value = b.extract(value, first) if value.ty.lanes else value
-        status = b.call("planish_fail_index", I32, [V(PTR, "%env"), number(self.node, I32), value, i64(0), end])
+        # The caller puts the number of the node that it runs behind the shape symbols: kernels are shared by nodes.
+        at = b.address(V(PTR, "%symbols"), "i64", self.node)
+        node = b.convert("trunc", b.load(I64, at, 8), "i32")
+        status = b.call("planish_fail_index", I32, [V(PTR, "%env"), node, value, i64(0), end])
         b.do(f"ret {status}")
         b.start(good)
 
     # -- loads --------------------------------------------------------------------------------------------------
 
-    def load(self, place: Place, dtype: str, lanes: int, inside: V | None, mask: V | None, fill: V | None, size: int | None) -> V:
+    def load(
+        self, place: Place, dtype: str, lanes: int, inside: V | None, mask: V | None, fill: V | None, size: int | None
+    ) -> V:
         """The element, or the vector of them, at `place`. `inside`: where the coordinates lie in the buffer (else
         `fill`); `mask`: which lanes exist; `size`: elements of the buffer, when known."""
         if size == 0:
@@ -283,7 +302,7 @@ class Memory:
         else:
             self.each_lane(place, lanes, mask, lambda n, at: self.b.store(self.b.extract(v, n), at, place.align))
 
-    def each_lane(self, place: Place, lanes: int, mask: V | None, body) -> None:  # type: ignore[no-untyped-def]
+    def each_lane(self, place: Place, lanes: int, mask: V | None, body: Callable[[int, V], None]) -> None:
         """Run `body(lane, pointer)` for the lanes where `mask` holds, in order."""
         static = _static_lanes(mask)
         for n, pointer in enumerate(self._lane_pointers(place, lanes)):
@@ -292,9 +311,9 @@ class Memory:
                     body(n, pointer)
                 continue
             active = None if mask is None else self.b.extract(mask, n)
-            self._store_if(active, lambda n=n, pointer=pointer: body(n, pointer))
+            self._store_if(active, partial(body, n, pointer))
 
-    def _store_if(self, mask: V | None, body) -> None:  # type: ignore[no-untyped-def]
+    def _store_if(self, mask: V | None, body: Callable[[], None]) -> None:
         if mask is None:
             body()
             return
@@ -307,9 +326,3 @@ def _static_lanes(mask: V | None) -> list[bool] | None:
     if mask is None or not mask.text.startswith("<"):
         return None
     return [word.strip().endswith("true") for word in mask.text[1:-1].split(",")]
-
-
-def element_register(value: Value) -> Ty:
-    """Register type of a scalar value."""
-    dtype = value.type.dtype  # type: ignore[union-attr]
-    return Ty(REGISTER[dtype])

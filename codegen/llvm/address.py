@@ -8,7 +8,7 @@ machine. `Expressions` turns such an `Expr` into instructions, once per scope.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from ...ir.expr import Atom, Call, Expr, Monomial, Range, Sym, const, floordiv, mod, sym
@@ -52,7 +52,7 @@ class Expressions:
         return any(name in self._values and self._values[name].ty.lanes for name in e.symbols())
 
     @contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> Generator[None]:
         """Code that does not dominate what follows: its values are forgotten at the end."""
         self._scopes.append({})
         yield

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from ...ir.core import Op, Region, Value, Yield
 from ...ir.expr import Expr, as_expr
 from ...ir.kernel.form import Const, Index, Local, Map, Read, Reduce, Scalar, Scan, Stage, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ScalarType
-from .access import Buffer, Memory
+from .access import Buffer, Memory, Place
 from .address import Expressions
 from .builder import I64, Builder, Ty, V
-from .convert import REGISTER
 from .scalars import Scalars
 from .tile import Context, Deps, outer_uses, writes
 
 _LONG = 120  # bodies with more operations are emitted in order: Python's stack is finite
-Point = tuple[int, ...]
+Point: TypeAlias = tuple[int, ...]
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Frame:
 
     region: Region
     ctx: Context
-    table: dict[Value, dict[Point, V]] = field(default_factory=dict)
-    names: dict[Value, tuple[str, ...]] = field(default_factory=dict)
+    table: dict[Value, dict[Point, V]] = field(default_factory=dict[Value, dict[Point, V]])
+    names: dict[Value, tuple[str, ...]] = field(default_factory=dict[Value, tuple[str, ...]])
     single: bool = False
     skip: frozenset[Op] = frozenset()
 
@@ -163,7 +163,7 @@ class Bodies:
         else:
             self.memory.store(place, value, dtype, lanes, mask)
 
-    def _merge(self, fn: str, place, value: V, dtype: str, lanes: int, mask: V | None) -> None:  # type: ignore[no-untyped-def]
+    def _merge(self, fn: str, place: Place, value: V, dtype: str, lanes: int, mask: V | None) -> None:
         convert = self.scalars.convert
 
         def one(lane: int, pointer: V) -> None:
@@ -236,11 +236,4 @@ def _lanes_of(v: V | None) -> int:
 
 
 def _size(buffer: Buffer) -> int | None:
-    size = (as_expr(buffer.type.layout.size(buffer.type.dims)) * buffer.copies).constant
-    return size
-
-
-def register(value: Value, lanes: int = 0) -> Ty:
-    """The register type of a scalar value."""
-    assert isinstance(value.type, ScalarType)
-    return Ty(REGISTER[value.type.dtype], lanes)
+    return (as_expr(buffer.type.layout.size(buffer.type.dims)) * buffer.copies).constant

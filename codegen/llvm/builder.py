@@ -250,7 +250,9 @@ class Builder:
 
     # -- control flow -------------------------------------------------------------------------------------------
 
-    def loop(self, begin: V, end: V, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]], guard: bool) -> list[V]:
+    def loop(
+        self, begin: V, end: V, carried: Sequence[V], body: Callable[[V, list[V]], Sequence[V]], guard: bool
+    ) -> list[V]:
         """`for iv in begin..end-1`, passing values from iteration to iteration; `guard` tests before the first one
         (else at least one iteration must be certain). Gives the carried values after the last."""
         head, leave = self.new_block("loop"), self.new_block("done")
@@ -273,7 +275,9 @@ class Builder:
         self.start(leave)
         if not guard:
             return yielded
-        ends = [f"phi {c.ty} [ {c.text}, %{before} ], [ {y.text}, %{latch} ]" for c, y in zip(carried, yielded, strict=True)]
+        ends = [
+            f"phi {c.ty} [ {c.text}, %{before} ], [ {y.text}, %{latch} ]" for c, y in zip(carried, yielded, strict=True)
+        ]
         return [self.emit(c.ty, text) for c, text in zip(carried, ends, strict=True)]
 
     def when(self, condition: V, body: Callable[[], None]) -> None:

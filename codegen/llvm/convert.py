@@ -6,12 +6,14 @@ integers take one byte. No conversion needs a helper of the compiler's library: 
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from .builder import Builder, Ty, V, number
 
-REGISTER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
-REGISTER |= {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
+_WHOLE = {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
+REGISTER = _WHOLE | {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
 MEMORY = REGISTER | {"bool": "i8", "i4": "i8", "u4": "i8"}
 
 
@@ -31,8 +33,6 @@ class Converter:
         """A scalar constant of `dtype`."""
         ty = Ty(REGISTER[dtype])
         if is_small_float(dtype):
-            import numpy as np
-
             with np.errstate(over="ignore"):
                 bits = np.array(value, dtype=np.float64).astype(DTYPES[dtype].numpy).view(np.uint16)
             return number(int(bits), ty)
@@ -138,7 +138,10 @@ class Converter:
     def _narrow_half(self, bits: V) -> V:
         # After F. Giesen, "float->half variants": round the normal range by adding, the denormal one by a float add.
         b, i32 = self.b, bits.ty
-        c = lambda n: number(n, i32)  # noqa: E731
+
+        def c(n: int) -> V:
+            return number(n, i32)
+
         sign = b.op("and", bits, c(0x80000000))
         f = b.op("xor", bits, sign)
         special = b.select(b.compare("ugt", f, c(0x7F800000)), c(0x7E00), c(0x7C00))

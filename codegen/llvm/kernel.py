@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...ir.core import Op, Region, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, const, floordiv, mod, product
-from ...ir.kernel.form import Const, Index, Kernel, Local, Map, Scalar, Scan, Schedule, Stage
+from ...ir.kernel.form import Const, Index, Kernel, Local, Map, Scalar, Schedule, Stage
 from ...ir.target_info import TargetInfo
 from ...ir.types import TensorType
 from .access import Buffer
@@ -21,7 +21,7 @@ from .body import Bodies, Frame
 from .builder import I32, I64, PTR, Builder, V, function
 from .objects import base_cpu
 from .stages import Leaf, Nest, Sizes, Stages
-from .tile import Context, Deps, dependencies
+from .tile import Context, Deps, dependencies, outer_uses
 
 STACK_BYTES = 32 * 1024  # nested locals up to this size live on the stack, others on the worker's scratch
 _SCRATCH, _SCRATCH_STRIDE = 40, 48  # offsets in planish_env
@@ -55,8 +55,9 @@ def emit_kernel(
     program_symbols: Sequence[str] = (),
 ) -> KernelCode:
     """LLVM IR of `kernel`: functions `<symbol>_0`, `<symbol>_1`, ... for its stages. `noalias[i]` says that buffer i
-    overlaps no other; `program_symbols` are the names behind the functions' `symbols` argument; after their values comes
-    the number of the node that runs, which is reported when an index is out of range. Raises `PlanishError` for a shape symbol that is not among them."""
+    overlaps no other. `program_symbols` are the names behind the functions' `symbols` argument; after their values
+    comes the number of the node that runs, which is reported when an index is out of range. Raises `PlanishError` for
+    a shape symbol that is not among them."""
     tops = [op for op in kernel.body if isinstance(op, Local)]
     buffers = [*kernel.params, *(op.result for op in tops)]
     flags = list(noalias) if noalias is not None else [False] * len(kernel.params)
@@ -134,7 +135,9 @@ class _StageFunction:
         declared = {d.name for op in self.kernel.walk() if isinstance(op, Stage) for d in op.dims}
         for name in sorted(used - declared):
             if name not in names:
-                raise PlanishError(f"kernel @{self.kernel.name}: shape symbol {name} is not one of the program's: {list(names)}")
+                raise PlanishError(
+                    f"kernel @{self.kernel.name}: shape symbol {name} is not one of the program's: {list(names)}"
+                )
             at = self.b.address(V(PTR, "%symbols"), "i64", names.index(name))
             self.exprs.bind(name, self.b.load(I64, at, 8, ", !invariant.load !4"), (0, None))
 
@@ -205,11 +208,11 @@ class _StageFunction:
             self._force_outer(stage)
             self.stages.emit(stage, frame)
             return
-        self.bodies.run(Frame(self.kernel.body, Context(), skip=frozenset(op for op in self.kernel.body if isinstance(op, Local))))
+        self.bodies.run(
+            Frame(self.kernel.body, Context(), skip=frozenset(op for op in self.kernel.body if isinstance(op, Local)))
+        )
 
     def _force_outer(self, stage: Stage) -> None:
-        from .tile import outer_uses
-
         for value in outer_uses(stage):
             self.bodies.force(value)
 
@@ -261,7 +264,14 @@ class _StageFunction:
         b.start(leave)
 
     def _outer(
-        self, nest: Nest, level: int, indices: list[Expr], coords: dict[str, Expr], sizes: Sizes, part: tuple[V, V], leaf: Leaf
+        self,
+        nest: Nest,
+        level: int,
+        indices: list[Expr],
+        coords: dict[str, Expr],
+        sizes: Sizes,
+        part: tuple[V, V],
+        leaf: Leaf,
     ) -> None:
         """Parallel loop `level`: full steps and the remainder have code of their own."""
         dim, step = nest.loops[level]
@@ -289,12 +299,21 @@ class _StageFunction:
         for label, extent in ((yes, step), (other, rest)):
             self.b.start(label)
             with self.exprs.scope():
-                version(extent) if isinstance(extent, int) else self._symbolic(nest, level, indices, coords, sizes, part, leaf)
+                version(extent) if isinstance(extent, int) else self._symbolic(
+                    nest, level, indices, coords, sizes, part, leaf
+                )
             self.b.branch(after)
         self.b.start(after)
 
     def _symbolic(
-        self, nest: Nest, level: int, indices: list[Expr], coords: dict[str, Expr], sizes: Sizes, part: tuple[V, V], leaf: Leaf
+        self,
+        nest: Nest,
+        level: int,
+        indices: list[Expr],
+        coords: dict[str, Expr],
+        sizes: Sizes,
+        part: tuple[V, V],
+        leaf: Leaf,
     ) -> None:
         """The remainder of a symbolic extent of an outer parallel loop."""
         dim, _ = nest.loops[level]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import llvmlite.binding as llvm
@@ -69,7 +70,9 @@ def compile_object(text: str, target: TargetInfo, opt: int = 3) -> bytes:
     unknown = sorted(undefined_symbols(body) - LIBM_SYMBOLS - _RUNTIME)
     unknown = [name for name in unknown if not name.startswith(("planish_", "pk_"))]
     if unknown:
-        raise PlanishError(f"code generation: the object for {target.cpu} needs functions that nobody has: {', '.join(unknown)}")
+        raise PlanishError(
+            f"code generation: the object for {target.cpu} needs functions that nobody has: {', '.join(unknown)}"
+        )
     return body
 
 
@@ -81,8 +84,6 @@ def compile_assembly(text: str, target: TargetInfo, opt: int = 3) -> str:
 
 def undefined_symbols(body: bytes) -> set[str]:
     """Names that an ELF64 object refers to and does not define."""
-    import struct
-
     (table,) = struct.unpack_from("<Q", body, 40)
     entry, count = struct.unpack_from("<HH", body, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", body, table + i * entry) for i in range(count)]

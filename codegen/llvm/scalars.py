@@ -15,7 +15,28 @@ from .convert import Converter, is_small_float
 from .vecmath import VectorMath
 
 # What an object may call, each with an `f` twin for f32.
-LIBM = "exp log log1p expm1 sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf pow fmod atan2".split()
+LIBM = (
+    "exp",
+    "log",
+    "log1p",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "erf",
+    "pow",
+    "fmod",
+    "atan2",
+)
 LIBM_SYMBOLS = frozenset([*LIBM, *(f"{n}f" for n in LIBM)]) | {
     f"{name}{suffix}" for name in ("floor", "ceil", "trunc", "rint", "nearbyint", "fma", "sqrt") for suffix in ("", "f")
 }

@@ -79,7 +79,9 @@ class Stages:
 
     def _lanes(self, stage: Stage, step: int) -> int:
         sizes = [
-            DTYPES[op.buffer.tensor.dtype].bytes for op in stage.walk() if isinstance(op, Read | Write) and isinstance(op.buffer.type, TensorType)
+            DTYPES[op.buffer.tensor.dtype].bytes
+            for op in stage.walk()
+            if isinstance(op, Read | Write) and isinstance(op.buffer.type, TensorType)
         ]
         widest = max([s for s in sizes if s <= 4] or sizes or [4])
         most = self.bodies.target.lanes(max(widest, 2))
@@ -118,20 +120,37 @@ class Stages:
         return carried if step == 1 else self.rest(nest, level, size, base, inner, carried)
 
     def rest(
-        self, nest: Nest, level: int, size: Expr, base: Expr, inner: Callable[[Expr, Dim, list[V]], list[V]], carried: list[V]
+        self,
+        nest: Nest,
+        level: int,
+        size: Expr,
+        base: Expr,
+        inner: Callable[[Expr, Dim, list[V]], list[V]],
+        carried: list[V],
     ) -> list[V]:
         """What is left of a symbolic extent after the full steps."""
         dim, step = nest.loops[level]
         done = floordiv(size, step) * step
         left = size - done
         if not nest.is_last(level):
-            return self.count(as_dim(ceildiv(left, step)), carried, lambda i, c: inner(base + done + i * step, left - i * step, c))
+            return self.count(
+                as_dim(ceildiv(left, step)), carried, lambda i, c: inner(base + done + i * step, left - i * step, c)
+            )
         if dim == nest.vector:
             steps = as_dim(ceildiv(left, nest.lanes))
-            return self.count(steps, carried, lambda i, c: inner(base + done + i * nest.lanes, left - i * nest.lanes, c))
+            return self.count(
+                steps, carried, lambda i, c: inner(base + done + i * nest.lanes, left - i * nest.lanes, c)
+            )
         return self.count(left, carried, lambda i, c: inner(base + done + i, 1, c))
 
-    def count(self, n: Dim, carried: list[V], body: Callable[[Expr, list[V]], list[V]], begin: V | None = None, end: V | None = None) -> list[V]:
+    def count(
+        self,
+        n: Dim,
+        carried: list[V],
+        body: Callable[[Expr, list[V]], list[V]],
+        begin: V | None = None,
+        end: V | None = None,
+    ) -> list[V]:
         """`body` for counter values 0 .. n-1 (or begin .. end-1, within that range)."""
         if begin is None and isinstance(n, int) and n <= 1:
             return body(const(0), carried) if n else carried
@@ -195,12 +214,21 @@ class Stages:
             part = ends[number * n * copies : (number + 1) * n * copies]
             at = dict(zip(outer, point, strict=True))
             groups = [part[i * n : (i + 1) * n] for i in range(copies)]
-            for r, v in zip(stage.results, self._fold(stage, groups, lanes if nest.vector else 0, at, frame.ctx), strict=True):
+            for r, v in zip(
+                stage.results, self._fold(stage, groups, lanes if nest.vector else 0, at, frame.ctx), strict=True
+            ):
                 key = tuple(at[name] for name in self.bodies.names(frame, r))
                 frame.table.setdefault(r, {})[key] = v
 
     def _accumulate(
-        self, stage: Reduce, nest: Nest, ctx: Context, outer: tuple[str, ...], points: list[tuple[int, ...]], copies: int, values: list[V]
+        self,
+        stage: Reduce,
+        nest: Nest,
+        ctx: Context,
+        outer: tuple[str, ...],
+        points: list[tuple[int, ...]],
+        copies: int,
+        values: list[V],
     ) -> list[V]:
         frame = Frame(stage.body, ctx)
         self.bodies.run(frame)
@@ -245,11 +273,14 @@ class Stages:
         values = groups[0]
         while lanes > 1:
             lanes //= 2
-            pick = self.b.shuffle if lanes > 1 else lambda v, numbers: self.b.extract(v, numbers[0])
-            low = [pick(v, range(lanes)) for v in values]
-            high = [pick(v, range(lanes, 2 * lanes)) for v in values]
+            low = [self._lanes_from(v, 0, lanes) for v in values]
+            high = [self._lanes_from(v, lanes, lanes) for v in values]
             values = self._combine(stage, low, high, at, ctx)
         return values
+
+    def _lanes_from(self, v: V, first: int, count: int) -> V:
+        """Neighbouring lanes of `v`; a single one as a scalar."""
+        return self.b.shuffle(v, range(first, first + count)) if count > 1 else self.b.extract(v, first)
 
     # -- scans --------------------------------------------------------------------------------------------------
 
@@ -301,5 +332,3 @@ def _product(stage: Reduce) -> tuple[Value, Value] | None:
             return (x, y) if fits and set(args) == set(stage.combine.params) else None
         case _:
             return None
-
-

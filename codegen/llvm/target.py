@@ -16,15 +16,45 @@ _V3 = (*_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsa
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 LEVELS: dict[str, tuple[str, ...]] = {"x86-64": (), "x86-64-v2": _V2, "x86-64-v3": _V3, "x86-64-v4": _V4}
 _HASWELL = _V3
-_SKYLAKE_X = (*_V4, "adx", "aes", "clflushopt", "clwb", "fsgsbase", "pclmul", "prfchw", "rdrnd", "rdseed", "xsavec", "xsaveopt")
+_SKYLAKE_X = (
+    *_V4,
+    "adx",
+    "aes",
+    "clflushopt",
+    "clwb",
+    "fsgsbase",
+    "pclmul",
+    "prfchw",
+    "rdrnd",
+    "rdseed",
+    "xsavec",
+    "xsaveopt",
+)
 # Known CPUs beyond the levels: what their compilers may use is listed, so that an artifact can check it at load.
 NAMED: dict[str, tuple[str, ...]] = {
     "haswell": _HASWELL,
     "znver2": _V3,
     "znver3": _V3,
     "skylake-avx512": _SKYLAKE_X,
-    "icelake-server": (*_SKYLAKE_X, "avx512vnni", "avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq", "avx512ifma"),
-    "znver4": (*_V4, "avx512vnni", "avx512bf16", "avx512vbmi", "avx512vbmi2", "avx512bitalg", "avx512vpopcntdq", "avx512ifma"),
+    "icelake-server": (
+        *_SKYLAKE_X,
+        "avx512vnni",
+        "avx512vbmi",
+        "avx512vbmi2",
+        "avx512bitalg",
+        "avx512vpopcntdq",
+        "avx512ifma",
+    ),
+    "znver4": (
+        *_V4,
+        "avx512vnni",
+        "avx512bf16",
+        "avx512vbmi",
+        "avx512vbmi2",
+        "avx512bitalg",
+        "avx512vpopcntdq",
+        "avx512ifma",
+    ),
 }
 _HALF_WIDTH = ("znver4",)  # a 512-bit multiply-add takes both 256-bit units
 _IGNORED = ("sgx", "pku", "shstk", "amx", "prefer-")  # nothing we generate; not all kernels enable them
@@ -48,7 +78,8 @@ def target_for(cpu: str = "native") -> TargetInfo:
 def host() -> TargetInfo:
     """The machine that we run on, with its caches."""
     initialize()
-    features = [f"+{name}" for name, on in llvm.get_host_cpu_features().items() if on and not name.startswith(_IGNORED)]
+    known: dict[str, bool] = dict(llvm.get_host_cpu_features())
+    features = [f"+{name}" for name, on in known.items() if on and not name.startswith(_IGNORED)]
     triple = "x86_64-unknown-linux-gnu" if platform.machine() == "x86_64" else llvm.get_process_triple()
     caches = _caches(Path("/sys/devices/system/cpu/cpu0/cache"))
     return describe(triple, llvm.get_host_cpu_name(), features, caches)

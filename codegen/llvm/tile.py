@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ...ir.core import Op, Region, Value
 from ...ir.expr import Expr, const, sym
 from ...ir.kernel.form import Index, Local, Read, Reduce, Scalar, Scan, Stage, Write
+from ...ir.types import TensorType
 from .builder import V
 
 Deps = dict[Value, frozenset[str]]
@@ -42,9 +43,9 @@ class Context:
     """Where code is being written: the base of every dimension in scope (an expression over loop counters), and the
     open tiles, outermost first. `'d` stands for the coordinate of `d` inside its tile."""
 
-    coords: Mapping[str, Expr] = field(default_factory=dict)
-    tiles: Mapping[str, Tile] = field(default_factory=dict)
-    memo: dict[object, Expr] = field(default_factory=dict, compare=False)
+    coords: Mapping[str, Expr] = field(default_factory=dict[str, Expr])
+    tiles: Mapping[str, Tile] = field(default_factory=dict[str, Tile])
+    memo: dict[object, Expr] = field(default_factory=dict[object, Expr], compare=False)
 
     @property
     def vector(self) -> Tile | None:
@@ -93,11 +94,11 @@ def _add(deps: Deps, value: Value, *more: frozenset[str]) -> None:
 
 
 def _of(deps: Deps, values: Iterable[Value | None]) -> frozenset[str]:
-    return frozenset().union(*(deps.get(v, frozenset()) for v in values if v is not None))
+    return frozenset[str]().union(*(deps.get(v, frozenset[str]()) for v in values if v is not None))
 
 
 def _symbols(exprs: Iterable[Expr], dims: frozenset[str]) -> frozenset[str]:
-    return frozenset().union(*(e.symbols() for e in exprs)) & dims
+    return frozenset[str]().union(*(e.symbols() for e in exprs)) & dims
 
 
 def _region(region: Region, dims: frozenset[str], deps: Deps) -> None:
@@ -159,8 +160,6 @@ def outer_uses(stage: Stage) -> list[Value]:
 
 
 def _is_buffer(v: Value) -> bool:
-    from ...ir.types import TensorType
-
     return isinstance(v.type, TensorType)
 
 

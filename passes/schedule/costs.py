@@ -14,7 +14,27 @@ from ...ir.types import DTYPES, TensorType
 
 UNKNOWN = 64  # what a symbolic extent is taken for
 _HEAVY = {"exp": 14.0, "log": 18.0, "tanh": 24.0, "sigmoid": 20.0, "erf": 32.0, "div": 5.0, "sqrt": 6.0, "rsqrt": 8.0}
-_LIBM = frozenset("pow atan2 log1p expm1 sin cos tan asin acos atan sinh cosh asinh acosh atanh rem floormod".split())
+_LIBM = frozenset(
+    {
+        "pow",
+        "atan2",
+        "log1p",
+        "expm1",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "rem",
+        "floormod",
+    }
+)
 _CALL = 25.0
 _GATHER = 1.5  # per lane: an address, a load, an insertion
 
@@ -145,7 +165,9 @@ class Costs:
                 return dim in op.expr.symbols()
             case Read():
                 own = any(dim in e.symbols() for e in op.map)
-                return own or op.buffer.op is not None or any(self.moves(v, dim) for v in op.inputs if v is not op.buffer)
+                return (
+                    own or op.buffer.op is not None or any(self.moves(v, dim) for v in op.inputs if v is not op.buffer)
+                )
             case Stage():
                 return True
             case _:

@@ -85,7 +85,9 @@ def _loops(order: list[str], tile: dict[str, int]) -> tuple[tuple[str, int], ...
 
 def _memory_order(stage: Stage) -> list[str]:
     """The stage's dimensions, from large to small steps through what it writes (else reads)."""
-    written = [op for op in stage.walk() if isinstance(op, Write)] or [op for op in stage.walk() if isinstance(op, Read)]
+    written = [op for op in stage.walk() if isinstance(op, Write)] or [
+        op for op in stage.walk() if isinstance(op, Read)
+    ]
     names = [d.name for d in stage.dims]
 
     def step(name: str) -> float:
@@ -147,13 +149,23 @@ def _uses(access: Read, dim: str) -> bool:
 
 
 def _window_tile(
-    reduce: Reduce, vector: str, count: int, order: list[str], others: list[str], extents: dict[str, int], costs: Costs, target: TargetInfo
+    reduce: Reduce,
+    vector: str,
+    count: int,
+    order: list[str],
+    others: list[str],
+    extents: dict[str, int],
+    costs: Costs,
+    target: TargetInfo,
 ) -> Schedule:
     """No row reuses a vector (pooling, depthwise, sums along outer dimensions): a few neighbours in flight."""
     tile = {vector: count * costs.lanes}
     if others:
         limit = max(1, min(8, row_limit(target, count) // len(reduce.inits)) // count)
-        tile[others[-1]] = max((t for t in range(1, min(limit, extents[others[-1]]) + 1)), key=lambda t: (-(-extents[others[-1]] // t) * -1, t))
+        tile[others[-1]] = max(
+            (t for t in range(1, min(limit, extents[others[-1]]) + 1)),
+            key=lambda t: (-(-extents[others[-1]] // t) * -1, t),
+        )
     order = [d for d in order if d not in (vector, *others[-1:])] + [vector, *others[-1:]]
     return Schedule(_loops(order, tile), vector)
 
@@ -279,5 +291,3 @@ def _parallel(stage: Map, costs: Costs) -> None:
 def _collides(stage: Map) -> bool:
     """Whether points of the stage may write the same element: then it runs on one thread."""
     return any(isinstance(op, Write) and (op.combine or op.indices) for op in stage.walk())
-
-

@@ -18,9 +18,9 @@ def vectors_for(n: int, lanes: int, most: int) -> int:
 
 
 def row_limit(target: TargetInfo, vectors: int) -> int:
-    """Rows of a contraction's tile: accumulators, the vectors of one step and the broadcast values that LLVM loads ahead
-    must fit the registers. Measured: 10 x 2, 7 x 3 and 6 x 4 of 32 registers, 5 x 2 and 3 x 3 of 16 run without spills,
-    one row more spills. With one vector, 32-register targets multiply from memory without loading ahead."""
+    """Rows of a contraction's tile: accumulators, the vectors of one step and the broadcast values that LLVM loads
+    ahead must fit the registers. Measured: 10 x 2, 7 x 3 and 6 x 4 of 32 registers, 5 x 2 and 3 x 3 of 16 run without
+    spills; one row more spills. With one vector, 32-register targets multiply from memory without loading ahead."""
     if vectors == 1:
         return max(1, target.vector_registers // 2 - (target.vector_registers < 32))
     return max(1, (target.vector_registers + 2 - vectors) // (vectors + 1))
@@ -61,7 +61,9 @@ def row_tile(extents: Sequence[int], vectors: int, target: TargetInfo) -> list[i
 
         def cost(rows: int) -> float:
             full, rest = divmod(extents[-2], rows)
-            return full * tile_cycles(rows * inner, vectors, target) + (tile_cycles(rest * inner, vectors, target) if rest else 0)
+            return full * tile_cycles(rows * inner, vectors, target) + (
+                tile_cycles(rest * inner, vectors, target) if rest else 0
+            )
 
         tile[-2] = min(range(1, min(limit // inner, extents[-2]) + 1), key=lambda r: (cost(r), -r))
     return tile
@@ -89,7 +91,9 @@ def row_block(rows: int, step: int, traffic: Traffic, target: TargetInfo) -> int
         part = traffic.a * min(1.0, block / rows)
         passes = math.ceil(rows / block)
         first = 4.0 * (traffic.a + traffic.b)
-        return first + traffic.a * (traffic.column_tiles - 1) * level(part) + traffic.b * (passes - 1) * level(traffic.b)
+        return (
+            first + traffic.a * (traffic.column_tiles - 1) * level(part) + traffic.b * (passes - 1) * level(traffic.b)
+        )
 
     blocks, block = [rows], step
     while block < rows:
