@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..ir.core import Graph, Value
-from ..ir.expr import Dim, Expr, as_expr, const
+from ..ir.expr import Dim, as_expr, const
 from ..ir.kernel.form import KernelOp
 from ..ir.types import ROW_MAJOR, Layout, TensorType
 from .analysis.movement import Box, Move, box, covers, moves, same_bytes
@@ -147,8 +147,9 @@ def _pieces(op: KernelOp, found: Sequence[Move]) -> list[tuple[Move, Value, Box]
 
 
 def _ints(dims: Sequence[Dim]) -> tuple[int, ...]:
-    assert not any(isinstance(d, Expr) for d in dims)
-    return tuple(int(d) for d in dims)  # type: ignore[arg-type]
+    numbers = [d for d in dims if isinstance(d, int)]
+    assert len(numbers) == len(dims)
+    return tuple(numbers)
 
 
 def _fits(part: TensorType, whole: TensorType) -> bool:

@@ -15,8 +15,9 @@ from planish.ir.ops.arith import Add, Exp
 from planish.ir.ops.conv import Conv
 from planish.ir.ops.linalg import MatMul
 from planish.ir.ops.nn import AveragePool, MaxPool
+from planish.ir.ops.norm import Softmax
 from planish.ir.ops.reduce import Mean
-from planish.ir.ops.shape import Concat, Reshape
+from planish.ir.ops.shape import Concat, Reshape, Transpose
 from planish.ir.program import Alloc, Weight
 from planish.ir.types import ROW_MAJOR, Layout
 from planish.passes import PassContext, PassManager
@@ -189,7 +190,7 @@ def test_other_ranks_have_channels_last_too(rank: int) -> None:
 
     def conv(x: Value, size: int) -> Value:
         weight = net.constant(16, 16, *[size] * (rank - 2))
-        return net(Conv(x, weight, None, ones, ((size // 2,) * 2,) * (rank - 2), ones, 1))
+        return net(Conv(x, weight, None, ones, ((size // 2, size // 2),) * (rank - 2), ones, 1))
 
     a = conv(net.x, 1)
     layout = layout_of(assigned(net.module(net(Exp(conv(a, 3))))), a)
@@ -215,3 +216,19 @@ def test_random_graphs_keep_their_meaning_down_to_memory(seed: int) -> None:
         for name, array in want.items():
             scale = max(1.0, float(np.abs(array).max(initial=0.0)))
             np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=3e-5 * scale, err_msg=name)
+
+
+def test_a_transposition_that_only_renames_bytes_is_a_view() -> None:
+    net = Net(1, 6, 32)
+    a = net(Exp(net.x))
+    heads = net(Transpose(net(Reshape(a, (1, 6, 4, 8))), (0, 2, 1, 3)))
+    module = net.module(net(Softmax(heads, 3)))
+    after = assigned(module, "form-kernels,assign-layouts")
+    assert layout_of(after, heads) == Layout((0, 2, 1, 3))
+    assert sum(op.op_name == "p.call" for op in program(lowered(module)).body) == 2
+
+
+def test_a_transposition_that_moves_the_last_dimension_is_copied() -> None:
+    net = Net(1, 6, 32)
+    swapped = net(Transpose(net(Exp(net.x)), (0, 2, 1)))
+    assert layout_of(assigned(net.module(net(Softmax(swapped, 2)))), swapped) == ROW_MAJOR

@@ -10,7 +10,7 @@ import pytest
 from _lowering import Net, agree, lowered, program
 
 from planish.ir.constants import ConstantData
-from planish.ir.core import Module
+from planish.ir.core import Module, Value
 from planish.ir.expr import Dim, as_expr, sym
 from planish.ir.interp import run_graph, run_program
 from planish.ir.kernel.builder import KernelBuilder
@@ -56,7 +56,7 @@ def random_program(seed: int, symbolic: bool) -> tuple[Module, Program]:
     """A program of calls of one dummy kernel over random buffers and views."""
     rng = random.Random(seed)
     prog = Program("program", attributes={"symbols": ("s", "t") if symbolic else ()})
-    buffers = []
+    buffers: list[Value] = []
     for _ in range(rng.randrange(1, 60)):
         dims: list[Dim] = [rng.randrange(1, 400)]
         if symbolic and rng.random() < 0.7:

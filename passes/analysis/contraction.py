@@ -140,7 +140,7 @@ def _operand(value: Value, constants: Collection[Value]) -> Operand | None:
     reads: dict[Read, None] = {}
     if not _collect(value, reads) or not reads:
         return None
-    dims = frozenset().union(*(_symbols(r) for r in reads))
+    dims = frozenset[str]().union(*(_symbols(r) for r in reads))
     # A factor that takes a computed value (a result of another stage) is not constant, whatever it reads besides.
     return Operand(value, tuple(reads), dims, all(r.buffer in constants for r in reads))
 
@@ -157,7 +157,7 @@ def _collect(value: Value, reads: dict[Read, None]) -> bool:
 
 
 def _symbols(read: Read) -> frozenset[str]:
-    return frozenset().union(*(c.symbols() for c in read.map)) if read.map else frozenset()
+    return frozenset[str]().union(*(c.symbols() for c in read.map))
 
 
 def _roles(first: Operand, second: Operand, parallel: Sequence[LoopDim]) -> tuple[Operand, Operand]:

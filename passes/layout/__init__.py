@@ -9,6 +9,7 @@ from ...ir.kernel.form import KernelOp, Read
 from ...ir.types import ROW_MAJOR, Layout, TensorType
 from ..analysis.access import accesses
 from ..base import Pass
+from .free import free_layout
 from .halos import Pads, halo_of, halos, merged, pitch_padding
 from .orders import Order, Orders, contractions, is_param, operand_order, outer, row_major
 from .weights import weight_layouts
@@ -34,7 +35,10 @@ class AssignLayouts(Pass, name="assign-layouts"):
         for op in graph.body:
             if isinstance(op, KernelOp):
                 for value in op.results:
-                    value.type = value.tensor.with_layout(self._layout(value, orders[value], needs))
+                    layout = self._layout(value, orders[value], needs)
+                    if layout == ROW_MAJOR:
+                        layout = free_layout(op) or layout
+                    value.type = value.tensor.with_layout(layout)
         for op in graph.body:
             if isinstance(op, KernelOp):
                 self._retype(op)

@@ -61,7 +61,12 @@ def channel(access: Read | Write, wanted: Sequence[LoopDim], unwanted: Sequence[
     avoid = {d.name for d in unwanted if d.extent != 1}
     dims = access.buffer.tensor.dims
     found = [i for i, c in enumerate(access.map) if c.symbols() & want and not c.symbols() & avoid]
-    return max(found, key=lambda i: dims[i] if isinstance(dims[i], int) else 1 << 30, default=None)
+
+    def size(i: int) -> int:
+        extent = dims[i]
+        return extent if isinstance(extent, int) else 1 << 30
+
+    return max(found, key=size, default=None)
 
 
 def operand_order(c: Contraction) -> Order | None:

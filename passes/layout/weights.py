@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.constants import Constant
 from ...ir.core import Value
 from ...ir.expr import Dim, product
-from ...ir.kernel.form import KernelOp, Read, Write
+from ...ir.kernel.form import KernelOp, LoopDim, Read, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ROW_MAJOR, Layout, ScalarType
 from ..analysis.access import accesses
@@ -79,9 +79,9 @@ def block_size(c: Contraction, target: TargetInfo | None) -> int:
     return 4 * lanes if rows <= _FEW_ROWS and columns >= 4 * lanes else 2 * lanes
 
 
-def _extent(dims: tuple[object, ...]) -> int:
+def _extent(dims: tuple[LoopDim, ...]) -> int:
     """Product of the extents, symbols taken as many."""
-    total: Dim = product(d.extent for d in dims)  # type: ignore[attr-defined]
+    total: Dim = product(d.extent for d in dims)
     return total if isinstance(total, int) else 1 << 30
 
 
