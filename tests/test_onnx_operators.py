@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -13,7 +15,7 @@ from onnx.backend.test.case.node import collect_testcases
 
 from planish.frontend.onnx import read_onnx
 from planish.ir.core import Module
-from planish.ir.errors import UnsupportedError
+from planish.ir.errors import PlanishError, UnsupportedError
 from planish.ir.interp import run_graph
 
 # Casts to 4 bits: NumPy wraps there, planish saturates as for wider types. Shifts of negative numbers by the width or
@@ -80,3 +82,42 @@ def _check(case: Any) -> bool:
 def test_operator_cases_of_the_onnx_project_agree_or_are_refused() -> None:
     agreed = sum(_check(case) for case in _cases())
     assert agreed >= _MINIMUM, f"only {agreed} cases agree"
+
+
+_NUMBERS = (-1, 0, 1, 2, 3, 5, -7, 100, 1 << 31, -(1 << 31), 1 << 62, -(1 << 63))
+
+
+def _mutated(model: onnx.ModelProto, rng: random.Random) -> bytes:
+    """A model with a few things changed: attributes, inputs, dimensions, element types, the opset."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    graph = changed.graph
+    for _ in range(rng.randint(1, 3)):
+        node, value = rng.choice(graph.node), rng.choice(graph.input)
+        tensor, kind = value.type.tensor_type, rng.randint(0, 6)
+        if kind == 0 and node.attribute:
+            attribute = rng.choice(node.attribute)
+            attribute.i = rng.choice(_NUMBERS)
+            attribute.ints[:] = [rng.choice(_NUMBERS) for _ in attribute.ints]
+        elif kind == 1 and node.attribute:
+            node.attribute.remove(rng.choice(node.attribute))
+        elif kind == 2 and node.input:
+            node.input[rng.randrange(len(node.input))] = rng.choice(["", value.name])
+        elif kind == 3 and tensor.shape.dim:
+            rng.choice(tensor.shape.dim).dim_value = rng.choice([0, 1, 2, 3, 7])
+        elif kind == 4 and tensor.shape.dim:
+            rng.choice(tensor.shape.dim).dim_param = "n"
+        elif kind == 5:
+            tensor.elem_type = rng.randint(0, 30)
+        elif kind == 6:
+            changed.opset_import[0].version = rng.randint(1, 28)
+    return changed.SerializeToString()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_inconsistent_variants_of_the_cases_give_messages_and_no_tracebacks() -> None:
+    rng = random.Random(7)
+    models = [case.model for case in _cases() if case.model.graph.input]
+    for _ in range(1500):
+        with suppress(PlanishError):
+            read_onnx(_mutated(rng.choice(models), rng))

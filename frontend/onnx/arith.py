@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir.constants import ConstantData
 from ...ir.core import Op, Value
 from ...ir.expr import Dim
-from ...ir.ops.activation import Clip, Gelu, Silu
+from ...ir.ops.activation import Clip, Gelu, PRelu, Silu
 from ...ir.ops.arith import (
     Add,
     And,
@@ -53,11 +53,11 @@ def _old_broadcast(node: Node, x: Value, y: Value) -> Value:
     """Before opset 7, `broadcast=1` lines y up with the dimensions of x from `axis` on (default: the last ones)."""
     if not node.integer("broadcast", 0) or not node.has_attribute("axis"):
         return y
-    rank, own = len(x.tensor.dims), len(y.tensor.dims)
+    rank, own = len(node.dims_of(x)), len(node.dims_of(y))
     axis = node.axis(node.integer("axis"), rank)
     if axis + own > rank:
         raise node.error(f"axis: expected at most {rank - own}, got {axis}")
-    shape: tuple[Dim, ...] = (*y.tensor.dims, *([1] * (rank - axis - own)))
+    shape: tuple[Dim, ...] = (*node.dims_of(y), *([1] * (rank - axis - own)))
     return node.make(Reshape, y, shape)
 
 
@@ -149,6 +149,15 @@ def identity(node: Node) -> Results:
 def _same(node: Node) -> Value | ConstantData:
     data = node.constant(0)
     return node.value(0) if data is None else data
+
+
+@converter("PRelu")
+def prelu(node: Node) -> Value:
+    """PRelu; before opset 7 a slope of rank 1 is one number for each channel."""
+    x, slope = node.value(0), node.value(1)
+    if node.opset < 7 and slope.tensor.shape is not None and slope.tensor.rank == 1 and slope.tensor.dims != (1,):
+        slope = node.make(Reshape, slope, (*slope.tensor.dims, *([1] * (node.rank(0) - 2))))
+    return node.make(PRelu, x, slope)
 
 
 @converter("Swish")

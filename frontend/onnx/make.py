@@ -9,11 +9,11 @@ from onnx import AttributeProto
 
 from ...ir.constants import ConstantData
 from ...ir.core import Value
-from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, product
+from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, product
 from ...ir.ops.arith import Add, Cast, Equal, GreaterEqual, Less, LessEqual, Mul, Sub, Where
 from ...ir.ops.shape import Expand, Iota, Reshape, Slice
 from .node import Node, Result, converter
-from .scope import Known, Unsupported
+from .scope import Known, Unsupported, simplified
 from .tensors import checked_shape, densified
 
 
@@ -84,27 +84,38 @@ def size(node: Node) -> Known:
 def range_(node: Node) -> Value:
     """Range from known scalars; the length may be symbolic."""
     dtype = node.type(0).dtype
-    arrays = [node.scope.array(node.proto.input[i]) for i in range(3)]
-    if all(a is not None for a in arrays):
-        start, limit, delta = (a.reshape(-1)[0] for a in arrays if a is not None)
-        if delta == 0:
-            raise node.error("delta: expected a number other than 0")
-        count = max(0, math.ceil((float(limit) - float(start)) / float(delta)))
-        checked_shape([count], f"{node.tensors.model.label}: node {node.loc}")
-        length: Dim = count
-    else:
-        first, last, step = (node.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))
-        if isinstance(step, Expr) or step == 0:
-            raise node.unknown(2, "delta")
-        length = as_dim(ceildiv(as_expr(last) - first, step) if step > 0 else ceildiv(as_expr(first) - last, -step))
+    arrays = [node.maybe_array(i) for i in range(3)]
+    for i, what in enumerate(("start", "limit", "delta")):
+        if node.type(i).is_static and node.type(i).elements != 1:
+            raise node.error(f"{what}: expected one number, got {node.type(i)}")
+    numbers = [a.reshape(-1)[0].item() for a in arrays if a is not None]
+    length = _count(node, numbers) if len(numbers) == 3 else _symbolic_count(node)
     index = node.make(Iota, (length,), 0, dtype)
     scaled = node.make(Mul, index, _scalar(node, 2))
     return node.make(Add, scaled, _scalar(node, 0))
 
 
+def _count(node: Node, numbers: list[int | float]) -> int:
+    """Number of elements of a range between numbers."""
+    start, limit, delta = numbers
+    if delta == 0 or not all(math.isfinite(n) for n in numbers):
+        raise node.error(f"expected finite numbers and a delta other than 0, got {start}, {limit}, {delta}")
+    whole = all(isinstance(n, int) for n in numbers)
+    count = max(0, -((start - limit) // delta) if whole else math.ceil((limit - start) / delta))
+    return checked_shape([count], f"{node.tensors.model.label}: node {node.loc}")[0]
+
+
+def _symbolic_count(node: Node) -> Dim:
+    first, last, step = (node.dims(i, what)[0] for i, what in enumerate(("start", "limit", "delta")))
+    if isinstance(step, Expr) or step == 0:
+        raise node.unknown(2, "delta")
+    count = ceildiv(as_expr(last) - first, step) if step > 0 else ceildiv(as_expr(first) - last, -step)
+    return simplified(maximum(count, 0))
+
+
 def _scalar(node: Node, index: int) -> Value:
     value = node.value(index)
-    return value if value.tensor.dims == () else node.make(Reshape, value, ())
+    return value if value.tensor.shape == () else node.make(Reshape, value, ())
 
 
 @converter("EyeLike")

@@ -17,7 +17,6 @@ from ...ir.ops.activation import (
     HardSwish,
     LeakyRelu,
     Mish,
-    PRelu,
     Relu,
     Selu,
     Softplus,
@@ -43,7 +42,6 @@ _SIMPLE: dict[str, tuple[type[Op], int, Sequence[tuple[str, Any]]]] = {
     "HardSigmoid": (HardSigmoid, 1, (("alpha", 0.2), ("beta", 0.5))),
     "Gelu": (Gelu, 1, (("approximate", "none"),)),
     "IsInf": (IsInf, 1, (("detect_positive", 1), ("detect_negative", 1))),
-    "PRelu": (PRelu, 2, ()),
 }
 
 

@@ -166,8 +166,10 @@ def log_softmax(node: Node) -> Value:
 
 def _softmax(node: Node, kind: type[Softmax] | type[LogSoftmax]) -> Value:
     x, rank = node.value(0), node.rank(0)
+    if rank == 0:
+        raise Unsupported("a softmax of a scalar")
     axis = node.axis(node.integer("axis", -1 if node.opset >= 13 else 1), rank)
-    if node.opset >= 13 or rank == 0:
+    if node.opset >= 13:
         return node.make(kind, x, axis)
     # Before opset 13 the input counts as a matrix [dims before axis, dims from axis on].
     dims = x.tensor.dims

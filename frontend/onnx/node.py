@@ -109,12 +109,18 @@ class Node:
         shape = self.type(index).shape
         if shape is None:
             reason = f"the rank of input {quote(self._name(index), 40)} is unknown"
-            raise Unsupported(reason, "give the shapes of the inputs")
+            raise Unsupported(reason, "give the ranks or shapes of the inputs")
         return shape
 
     def rank(self, index: int) -> int:
         """Rank of input `index`. Raises `Unsupported` when it is unknown."""
         return len(self.shape(index))
+
+    def dims_of(self, value: Value) -> tuple[Dim, ...]:
+        """Shape of a value that this node made. Raises `Unsupported` when its rank is unknown."""
+        if value.tensor.shape is None:
+            raise Unsupported("the rank of an input is unknown", "give the ranks or shapes of the inputs")
+        return value.tensor.shape
 
     def known(self, index: int) -> Known | None:
         """Elements of a small integer input, where known (perhaps symbolic)."""
@@ -126,6 +132,10 @@ class Node:
         if array is None:
             raise self.unknown(index, what)
         return array
+
+    def maybe_array(self, index: int) -> np.ndarray | None:
+        """Elements of an input, None when they are not known while compiling."""
+        return self.scope.array(self._name(index))
 
     def constant(self, index: int) -> ConstantData | None:
         """The constant behind input `index`, when it is an initializer or a Constant node."""
@@ -242,9 +252,11 @@ class Node:
 
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
         """An axis in -rank..rank-1, made non-negative. Raises `ModelError` outside."""
-        if not -rank <= axis < max(rank, 1):
+        if rank == 0:
+            raise self.error(f"{what}: a scalar has no axis {axis}")
+        if not -rank <= axis < rank:
             raise self.error(f"{what}: expected a number in {-rank}..{rank - 1}, got {axis}")
-        return axis % rank if rank else 0
+        return axis % rank
 
     def axes(self, axes: Sequence[int], rank: int, what: str = "axes") -> list[int]:
         """Several axes, made non-negative, all different."""

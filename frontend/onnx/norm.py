@@ -75,6 +75,8 @@ def instance_normalization(node: Node) -> Value:
 def group_normalization(node: Node) -> Value:
     """GroupNormalization: groups of channels share mean and variance (opset 18 scales per group, 21 per channel)."""
     x, dims, rank = node.value(0), node.shape(0), node.rank(0)
+    if rank < 2:
+        raise node.error(f"expected an input of rank 2 or more (batch, channels, space), got {node.type(0)}")
     groups = node.integer("num_groups")
     channels = as_dim(dims[1])
     if not isinstance(channels, int) or groups < 1 or channels % groups:
@@ -131,5 +133,5 @@ def _standardised(node: Node, x: Value, axes: tuple[int, ...], epsilon: float) -
 
 def _per_channel(node: Node, x: Value, scale: Value, bias: Value, rank: int) -> Value:
     """`x * scale + bias` with vectors along dimension 1."""
-    columns = [node.make(Reshape, v, (as_dim(product(v.tensor.dims)), *([1] * (rank - 2)))) for v in (scale, bias)]
+    columns = [node.make(Reshape, v, (as_dim(product(node.dims_of(v))), *([1] * (rank - 2)))) for v in (scale, bias)]
     return node.make(Add, node.make(Mul, x, columns[0]), columns[1])

@@ -33,7 +33,7 @@ def dequantize_linear(node: Node) -> Value:
 def _scale_and_zero(node: Node) -> tuple[Value, Value | None]:
     """Scale and zero point of one shape: either may be a scalar or a vector of one number."""
     scale, zero = node.value(1), node.optional(2)
-    if zero is not None and zero.tensor.dims != scale.tensor.dims and zero.tensor.elements == 1:
+    if zero is not None and node.dims_of(zero) != node.dims_of(scale) and zero.tensor.elements == 1:
         zero = node.make(Reshape, zero, scale.tensor.dims)
     return scale, zero
 
@@ -60,7 +60,7 @@ def _centred(node: Node, index: int, zero: int, axis: int) -> Value:
     if not node.has(zero):
         return x
     point = node.make(Cast, node.value(zero), "i32")
-    rank, dims = node.rank(index), point.tensor.dims
+    rank, dims = node.rank(index), node.dims_of(point)
     if len(dims) == 1 and axis == -2 and dims != (1,):  # one zero point for each row
         shape: tuple[Dim, ...] = (*([1] * (rank - 2)), dims[0], 1)
         point = node.make(Reshape, point, shape)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...ir.constants import Constant, ConstantData
 from ...ir.core import Builder, Op, Region, Value
+from ...ir.errors import PlanishError
 from ...ir.expr import Call, Dim, Expr, as_dim
 from ...ir.ops.arith import Add, Cast, Div, FloorMod, Maximum, Minimum, Mul
 from ...ir.ops.base import TensorOp
@@ -161,7 +162,11 @@ class Scope:
         operands = [None if v is None else self._evaluate(v, depth + 1) for v in op.operands]
         if any(a is None and v is not None for a, v in zip(operands, op.operands, strict=True)):
             return None
-        return np.asarray(op.reference(*operands))
+        try:
+            with np.errstate(all="ignore"):
+                return np.asarray(op.reference(*operands))
+        except (ArithmeticError, LookupError, ValueError, TypeError, PlanishError):
+            return None  # it fails on these numbers: the node is left as it is, and fails where it runs
 
     # -- known numbers as data -------------------------------------------------------------------------------------
 

@@ -199,7 +199,9 @@ def split(node: Node) -> list[Value]:
     else:
         sizes = None if node.optional_ints("split") is None else list[Dim](node.ints("split"))
     if sizes is None:
-        sizes = _even(node, dims[axis], node.integer("num_outputs", count))
+        if node.integer("num_outputs", count) != count:
+            raise node.error(f"num_outputs: expected {count}, the number of outputs, got {node.integer('num_outputs')}")
+        sizes = _even(node, dims[axis], count)
     if len(sizes) != count or as_dim(sum((as_expr(s) for s in sizes), as_expr(0))) != dims[axis]:
         raise node.error(f"expected {count} sizes that sum up to {dims[axis]}, got {_shown(sizes)}")
     results: list[Value] = []
@@ -246,7 +248,7 @@ def pad(node: Node) -> Value:
 def _pad_value(node: Node, x: Value) -> Value | None:
     if node.opset >= 11:
         value = node.optional(2)
-        return value if value is None or value.tensor.dims == () else node.make(Reshape, value, ())
+        return value if value is None or value.tensor.shape == () else node.make(Reshape, value, ())
     number = node.real("value", 0.0)
     return node.splat(number, x.tensor.dtype) if number else None
 

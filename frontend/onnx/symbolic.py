@@ -29,8 +29,8 @@ class _Undecided(Exception):
 
 def fold(node: Node) -> Sequence[Known] | None:
     """Results of the node when they are known while importing; None when not."""
-    folder = _FOLDERS.get(node.op_type)
-    if folder is None or node.proto.domain not in ("", "ai.onnx"):
+    least, most, folder = _FOLDERS.get(node.op_type, (0, -1, None))
+    if folder is None or node.proto.domain not in ("", "ai.onnx") or not least <= node.count <= most:
         return None
     inputs: list[Known] = []
     for i in range(node.count):
@@ -152,12 +152,20 @@ def _elementwise(f: Callable[..., Any], dtype: str | None = None) -> Callable[[N
         if node.opset < 7 and len(xs) > 1 and any(x.dims.shape != xs[0].dims.shape for x in xs):
             raise _Undecided  # old broadcasting rules
         try:
-            arrays = np.broadcast_arrays(*(x.dims for x in xs))
+            shape = np.broadcast_shapes(*(x.dims.shape for x in xs))
         except ValueError:
             raise _Undecided from None
+        _limit(math.prod(shape))
+        arrays = np.broadcast_arrays(*(x.dims for x in xs))
         return _result(dtype or xs[-1].dtype, arrays[0].shape, [f(*e) for e in zip(*map(_flat, arrays), strict=True)])
 
     return run
+
+
+def _limit(size: int) -> None:
+    """Shapes are short: what is longer is data, and not computed here."""
+    if size > MAX_KNOWN:
+        raise _Undecided
 
 
 def _flat(array: Objects) -> list[Any]:
@@ -214,6 +222,7 @@ def _gather(node: Node, xs: list[Known]) -> Known:
     size = x.shape[axis]
     if numbers is None or not ((numbers >= -size) & (numbers < size)).all():
         raise _Undecided
+    _limit(x.size // max(size, 1) * numbers.size)
     taken = np.empty(x.shape[:axis] + numbers.shape + x.shape[axis + 1 :], np.object_)
     taken[...] = np.take(x, numbers.astype(np.int64), axis)
     return Known(taken, xs[0].dtype)
@@ -230,6 +239,8 @@ def _concat(node: Node, xs: list[Known]) -> Known:
 def _slice(node: Node, xs: list[Known]) -> Known:
     x = xs[0].dims
     lists = [[_int(d) for d in k.dims.reshape(-1)] for k in xs[1:]]
+    if node.opset >= 10 and len(lists) < 2:
+        raise _Undecided
     if node.opset < 10:
         lists = [node.ints("starts"), node.ints("ends")]
         lists += [node.ints("axes")] if node.has_attribute("axes") else []
@@ -257,6 +268,8 @@ def _reshape(node: Node, xs: list[Known]) -> Known:
 
 
 def _range(node: Node, xs: list[Known]) -> Known:
+    if any(x.dims.size != 1 for x in xs):
+        raise _Undecided
     start, limit, delta = (_int(x.dims.reshape(-1)[0]) for x in xs)
     if delta == 0 or abs(limit - start) // abs(delta) > MAX_KNOWN:
         raise _Undecided
@@ -268,6 +281,8 @@ def _constant_of_shape(node: Node, xs: list[Known]) -> Known:
     shape = [_int(d) for d in xs[0].dims.reshape(-1)]
     data = node.tensor("value")
     if data is None or data.dtype not in TRACKED or any(d < 0 for d in shape) or math.prod(shape) > MAX_KNOWN:
+        raise _Undecided
+    if data.elements != 1:
         raise _Undecided
     value = data.array().reshape(-1)[0].item()
     return _result(data.dtype, tuple(shape), [value] * math.prod(shape))
@@ -320,34 +335,50 @@ def _transpose(node: Node, xs: list[Known]) -> Known:
     return xs[0]
 
 
-_FOLDERS: Mapping[str, Folder] = {
-    "Add": _elementwise(operator.add),
-    "Sub": _elementwise(operator.sub),
-    "Mul": _elementwise(operator.mul),
-    "Div": _elementwise(_divide),
-    "Mod": _elementwise(_modulo),
-    "Neg": _elementwise(operator.neg),
-    "Equal": _elementwise(_equal, "bool"),
-    "Less": _elementwise(_less, "bool"),
-    "Greater": _elementwise(_greater, "bool"),
-    "Not": _elementwise(operator.not_, "bool"),
-    "And": _elementwise(_both, "bool"),
-    "Or": _elementwise(_either, "bool"),
-    "Max": _chain(lambda a, b: max(a, b) if isinstance(a, int) and isinstance(b, int) else maximum(a, b)),
-    "Min": _chain(lambda a, b: min(a, b) if isinstance(a, int) and isinstance(b, int) else minimum(a, b)),
-    "Where": _where,
-    "Identity": lambda node, xs: xs[0],
-    "Cast": _cast,
-    "Gather": _gather,
-    "Concat": _concat,
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
-    "Reshape": _reshape,
-    "Transpose": _transpose,
-    "Range": _range,
-    "Expand": _expand,
-    "ConstantOfShape": _constant_of_shape,
-    "ReduceProd": _reduce(operator.mul, 1),
-    "ReduceSum": _reduce(operator.add, 0),
+def _mod(node: Node, xs: list[Known]) -> Known:
+    if node.integer("fmod", 0):
+        raise _Undecided
+    return _elementwise(_modulo)(node, xs)
+
+
+def _largest(a: Dim, b: Dim) -> Dim:
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else maximum(a, b)
+
+
+def _smallest(a: Dim, b: Dim) -> Dim:
+    return min(a, b) if isinstance(a, int) and isinstance(b, int) else minimum(a, b)
+
+
+_MANY = 1 << 30
+# operator -> (least and largest number of inputs, folder)
+_FOLDERS: Mapping[str, tuple[int, int, Folder]] = {
+    "Add": (2, 2, _elementwise(operator.add)),
+    "Sub": (2, 2, _elementwise(operator.sub)),
+    "Mul": (2, 2, _elementwise(operator.mul)),
+    "Div": (2, 2, _elementwise(_divide)),
+    "Mod": (2, 2, _mod),
+    "Neg": (1, 1, _elementwise(operator.neg)),
+    "Equal": (2, 2, _elementwise(_equal, "bool")),
+    "Less": (2, 2, _elementwise(_less, "bool")),
+    "Greater": (2, 2, _elementwise(_greater, "bool")),
+    "Not": (1, 1, _elementwise(operator.not_, "bool")),
+    "And": (2, 2, _elementwise(_both, "bool")),
+    "Or": (2, 2, _elementwise(_either, "bool")),
+    "Max": (1, _MANY, _chain(_largest)),
+    "Min": (1, _MANY, _chain(_smallest)),
+    "Where": (3, 3, _where),
+    "Identity": (1, 1, lambda node, xs: xs[0]),
+    "Cast": (1, 1, _cast),
+    "Gather": (2, 2, _gather),
+    "Concat": (1, _MANY, _concat),
+    "Slice": (1, 5, _slice),
+    "Squeeze": (1, 2, _squeeze),
+    "Unsqueeze": (1, 2, _unsqueeze),
+    "Reshape": (1, 2, _reshape),
+    "Transpose": (1, 1, _transpose),
+    "Range": (3, 3, _range),
+    "Expand": (2, 2, _expand),
+    "ConstantOfShape": (1, 1, _constant_of_shape),
+    "ReduceProd": (1, 2, _reduce(operator.mul, 1)),
+    "ReduceSum": (1, 2, _reduce(operator.add, 0)),
 }
