@@ -172,7 +172,11 @@ def test_casts_at_edge_values(source: str, target: TargetInfo) -> None:
 
 
 @pytest.mark.parametrize(("fn", "low", "high", "ulp"), [
-    ("exp", -104.0, 89.0, 2), ("log", 1e-40, 1e30, 2), ("tanh", -10.0, 10.0, 4), ("sigmoid", -100.0, 90.0, 4),
+    ("exp", -104.0, 89.0, 2),
+        ("expm1", -50.0, 89.0, 2),
+        ("expm1", -1.0, 1.0, 2),
+        ("log1p", -0.999, 1e6, 2),
+        ("log1p", -0.5, 1.0, 2), ("log", 1e-40, 1e30, 2), ("tanh", -10.0, 10.0, 4), ("sigmoid", -100.0, 90.0, 4),
     ("erf", -6.0, 6.0, 4),
 ])  # fmt: skip
 def test_f32_functions_are_accurate_over_their_range(fn: str, low: float, high: float, ulp: int) -> None:

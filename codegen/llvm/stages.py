@@ -141,7 +141,12 @@ class Stages:
             return self.count(
                 steps, carried, lambda i, c: inner(base + done + i * nest.lanes, left - i * nest.lanes, c)
             )
-        return self.count(left, carried, lambda i, c: inner(base + done + i, 1, c))
+        part = step // 2
+        if nest.unrolled and part > 1:  # half a tile first: single rows do not fill the registers
+            parts = floordiv(left, part)
+            carried = self.count(parts, carried, lambda i, c: inner(base + done + i * part, part, c))
+            done = done + parts * part
+        return self.count(size - done, carried, lambda i, c: inner(base + done + i, 1, c))
 
     def count(
         self,

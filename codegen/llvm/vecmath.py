@@ -2,7 +2,7 @@
 
 Range reductions and coefficients follow the Cephes library (S. L. Moshier, `expf`, `logf`, `tanhf`, `erff`); the
 code is ours. No step converts an out-of-range float to an integer, so NaN and infinities pass through arithmetic.
-Errors: exp, log within 2 ulp; tanh, sigmoid, erf within 4 ulp.
+Errors: exp, expm1, log, log1p within 2 ulp; tanh, sigmoid, erf within 4 ulp.
 """
 
 from __future__ import annotations
@@ -77,6 +77,31 @@ class VectorMath:
         half = b.op("ashr", whole, number(1, whole.ty))
         p = b.op("fmul", p, self._power_of_two(half))
         return b.op("fmul", p, self._power_of_two(b.op("sub", whole, half)))
+
+    def expm1(self, x: V) -> V:
+        """exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), with the polynomial of `exp` for the bracket; large x as `exp`."""
+        b = self.b
+        small = self._clip(x, -40.0, 40.0)
+        magic = number(12582912.0, x.ty)
+        shifted = self.fma(small, number(1.44269504088896341, x.ty), magic)
+        n = b.op("fsub", shifted, magic)
+        whole = b.op("sub", b.bitcast(shifted, x.ty.of("i32")), number(0x4B400000, x.ty.of("i32")))
+        r = self.fma(n, number(-0.693359375, x.ty), small)
+        r = self.fma(n, number(2.12194440e-4, x.ty), r)
+        q = self.fma(self.polynomial(r, _EXP), b.op("fmul", r, r), r)
+        power = self._power_of_two(whole)
+        result = self.fma(power, q, b.op("fsub", power, number(1.0, x.ty)))
+        return b.select(b.compare("ogt", x, number(40.0, x.ty)), self.exp(x), result)
+
+    def log1p(self, x: V) -> V:
+        """log(u) + (x - (u - 1)) / u with u = 1 + x: the second term is what rounding u has lost."""
+        b = self.b
+        one = number(1.0, x.ty)
+        u = b.op("fadd", one, x)
+        lost = b.op("fdiv", b.op("fsub", x, b.op("fsub", u, one)), u)
+        result = b.op("fadd", self.log(u), lost)
+        special = b.op("or", b.compare("ueq", x, number(float("inf"), x.ty)), b.compare("ule", x, number(-1.0, x.ty)))
+        return b.select(special, self.log(u), result)
 
     def log(self, x: V) -> V:
         """Natural logarithm: x = 2^e m with m in [sqrt(1/2), sqrt(2)), polynomial in m - 1."""

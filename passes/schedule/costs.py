@@ -13,13 +13,22 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, TensorType
 
 UNKNOWN = 64  # what a symbolic extent is taken for
-_HEAVY = {"exp": 14.0, "log": 18.0, "tanh": 24.0, "sigmoid": 20.0, "erf": 32.0, "div": 5.0, "sqrt": 6.0, "rsqrt": 8.0}
+_HEAVY = {
+    "exp": 14.0,
+    "expm1": 30.0,
+    "log": 18.0,
+    "log1p": 44.0,
+    "tanh": 24.0,
+    "sigmoid": 20.0,
+    "erf": 32.0,
+    "div": 5.0,
+    "sqrt": 6.0,
+    "rsqrt": 8.0,
+}
 _LIBM = frozenset(
     {
         "pow",
         "atan2",
-        "log1p",
-        "expm1",
         "sin",
         "cos",
         "tan",
