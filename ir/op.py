@@ -31,10 +31,10 @@ _REGION = ("Region", "Region | None", "tuple[Region, ...]")
 
 
 class Use(NamedTuple):
-    """Operand number `index` of operation `op`."""
+    """Operand number `number` of operation `op`."""
 
     op: Op
-    index: int
+    number: int
 
 
 class Value:
@@ -71,7 +71,7 @@ class Value:
         if other is self:
             return
         for use in list(self.uses):
-            use.op.set_operand(use.index, other)
+            use.op.set_operand(use.number, other)
 
     def __repr__(self) -> str:
         return f"<%{self.name or '?'}: {self.type}>"

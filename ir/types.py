@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .expr import Dim, Expr, as_dim, as_expr, const, floordiv, mod, product
 from .expr import ceildiv as _ceildiv
@@ -33,8 +34,8 @@ class DTypeInfo:
         return max(1, self.bits // 8)
 
 
-def _info(name: str, bits: int, kind: str, numpy: object) -> tuple[str, DTypeInfo]:
-    return name, DTypeInfo(name, bits, kind, np.dtype(numpy))  # type: ignore[call-overload]
+def _info(name: str, bits: int, kind: str, numpy: DTypeLike) -> tuple[str, DTypeInfo]:
+    return name, DTypeInfo(name, bits, kind, np.dtype(numpy))
 
 
 DTYPES: dict[str, DTypeInfo] = dict(

@@ -6,7 +6,7 @@ Gather and scatter stand in `indexing`; they are re-exported here, as they share
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -325,7 +325,7 @@ class Pad(TensorOp, name="shape.pad"):
         grow = [(max(0, a), max(0, b)) for a, b in pads]
         if self.mode == "constant":
             return np.pad(cut, grow, constant_values=x.dtype.type(0) if value is None else value)
-        return np.pad(cut, grow, mode=self.mode)  # type: ignore[call-overload]
+        return np.pad(cut, grow, mode=cast("Any", self.mode))
 
     @classmethod
     def samples(cls) -> Iterator[Self]:
