@@ -17,6 +17,7 @@ from . import (
     lower_program,
     plan_memory,
     schedule,
+    winograd,
 )
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
 
@@ -37,4 +38,5 @@ __all__ = [
     "lower_program",
     "plan_memory",
     "schedule",
+    "winograd",
 ]
