@@ -11,7 +11,7 @@ from ..analysis.access import accesses
 from ..base import Pass
 from .free import free_layout
 from .halos import Pads, halo_of, halos, merged, pitch_padding
-from .orders import Order, Orders, contractions, is_param, operand_order, outer, row_major
+from .orders import Order, Orders, contractions, operand_orders, outer, row_major
 from .weights import weight_layouts
 
 
@@ -89,17 +89,17 @@ class AssignLayouts(Pass, name="assign-layouts"):
         """Parameters of a kernel that should be copied, with the order that they should get."""
         wishes: dict[Value, Order] = {}
         for c in contractions(op):
-            param = c.a.main.buffer
-            if not c.b.constant or not is_param(op, param):
+            if not c.b.constant:
                 continue
-            value = outer(op, param)
-            if isinstance(value.op, Constant) or (value.tensor.rank < 3):
-                continue
-            have = orders.get(value, row_major(value.tensor.rank))
-            want = operand_order(c) or have
-            caller = not isinstance(value.op, KernelOp)
-            if not _same_order(value.tensor, have, want) or (caller and self.halo and _reaches_out(op, param)):
-                wishes[param] = want
+            for param, order in operand_orders(op, c):
+                value = outer(op, param)
+                if isinstance(value.op, Constant) or (value.tensor.rank < 3):
+                    continue
+                have = orders.get(value, row_major(value.tensor.rank))
+                want = order or have
+                caller = not isinstance(value.op, KernelOp)
+                if not _same_order(value.tensor, have, want) or (caller and self.halo and _reaches_out(op, param)):
+                    wishes[param] = want
         return wishes
 
 

@@ -17,6 +17,7 @@ from ...ir.expr import Call, Expr, as_expr
 from ...ir.kernel.form import KernelOp, LoopDim, Read, Write
 from ..analysis.access import accesses, dims_around
 from ..analysis.contraction import Contraction, analyse
+from .staged import is_local, sinks, sources, stored
 
 Order = tuple[int, ...]
 _SHORT = 4  # channels of a picture: too few to gain anything from their place
@@ -92,6 +93,28 @@ def result_order(c: Contraction, write: Write) -> Order:
     return row_major(rank) if dim is None else innermost(rank, dim)
 
 
+def operand_orders(op: KernelOp, c: Contraction) -> list[tuple[Value, Order | None]]:
+    """The parameters that operand `a` of a contraction is, or is made from through a local, with the order that each
+    should have."""
+    read = c.a.main
+    if is_param(op, read.buffer):
+        return [(read.buffer, operand_order(c))]
+    dim = channel(read, c.k, [*c.m, *c.free])
+    if dim is None:
+        return []
+    return [(r.buffer, innermost(len(r.map), i)) for r, i in sources(read, dim) if len(r.map) > 2]
+
+
+def _staged_results(c: Contraction) -> list[tuple[Write, Order]]:
+    """Writes of the kernel's outputs that are made from the sums through a local, with the order that they want."""
+    found: list[tuple[Write, Order]] = []
+    for write in stored(c.reduce):
+        dim = channel(write, c.n, [*c.m, *c.k])
+        if is_local(write) and dim is not None:
+            found += [(w, innermost(len(w.map), i)) for w, i in sinks(write, dim)]
+    return found
+
+
 class Orders:
     """An order for every value of `graph` that a kernel gives. `order[value]` is complete after construction."""
 
@@ -146,9 +169,13 @@ class Orders:
         found = contractions(op)
         writes = [a for a in accesses(op.region) if isinstance(a, Write) and is_param(op, a.buffer)]
         for c in found:
-            if c.b.constant and is_param(op, c.a.main.buffer):
-                self._cast(outer(op, c.a.main.buffer), operand_order(c))
-            for write in writes:
+            if c.b.constant:
+                for param, order in operand_orders(op, c):
+                    self._cast(outer(op, param), order)
+            staged = _staged_results(c)
+            for write, order in staged:
+                self._cast(outer(op, write.buffer), order)
+            for write in writes if not staged else ():
                 if c.b.constant:
                     self._cast(outer(op, write.buffer), result_order(c, write))
                 else:
