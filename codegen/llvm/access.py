@@ -67,6 +67,8 @@ class Memory:
         self.b = b
         self.exprs = exprs
         self.convert = convert
+        self._offsets: dict[tuple[Buffer, tuple[Expr, ...]], Expr] = {}
+        self._sizes: dict[Buffer, int | None] = {}
         self.node = node
 
     # -- coordinates --------------------------------------------------------------------------------------------
@@ -118,9 +120,9 @@ class Memory:
     ) -> Place:
         """The address of coordinates `index`; `indices` gives the symbols `$i` their values."""
         key = (buffer, index)
-        whole = ctx.memo.get(key)
+        whole = self._offsets.get(key)
         if whole is None:
-            whole = ctx.memo[key] = buffer.offset(index)
+            whole = self._offsets[key] = buffer.offset(index)
         offset = self.locate(whole, ctx, at)
         if indices:
             offset = self.exprs.simplify(offset.substitute(indices))
@@ -147,6 +149,13 @@ class Memory:
             return [self._pointer(place, n) for n in range(lanes)]
         offsets = self.b.same_lanes(self.exprs.value(place.offset), V(Ty("i64", lanes), "zeroinitializer"))[0]
         return [self.b.address(place.base, place.elem, self.b.extract(offsets, n)) for n in range(lanes)]
+
+    def size(self, buffer: Buffer) -> int | None:
+        """Elements in the memory of `buffer`, when they are known."""
+        if buffer not in self._sizes:
+            one = as_expr(buffer.type.layout.size(buffer.type.dims))
+            self._sizes[buffer] = (one * buffer.copies).constant
+        return self._sizes[buffer]
 
     # -- bounds -------------------------------------------------------------------------------------------------
 

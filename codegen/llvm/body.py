@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ...ir.core import Op, Region, Value, Yield
-from ...ir.expr import Expr, as_expr
+from ...ir.expr import Expr
 from ...ir.kernel.form import Const, Index, Local, Map, Read, Reduce, Scalar, Scan, Stage, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ScalarType
@@ -130,7 +130,7 @@ class Bodies:
             self.memory.check(op, buffer.type, indices, ctx, at, mask)
         place = self.memory.place(buffer, op.map, indices, ctx, at)
         lanes = tile.lanes if tile is not None and (in_lanes and (place.stride != 0 or _lanes_of(inside))) else 0
-        return self.memory.load(place, buffer.type.dtype, lanes, inside, mask, fill, _size(buffer))
+        return self.memory.load(place, buffer.type.dtype, lanes, inside, mask, fill, self.memory.size(buffer))
 
     def _write(self, op: Write, frame: Frame) -> None:
         ctx = frame.ctx
@@ -233,7 +233,3 @@ def _effects_after(ops: list[Op]) -> list[bool]:
 
 def _lanes_of(v: V | None) -> int:
     return v.ty.lanes if v is not None else 0
-
-
-def _size(buffer: Buffer) -> int | None:
-    return (as_expr(buffer.type.layout.size(buffer.type.dims)) * buffer.copies).constant

@@ -69,6 +69,9 @@ def row_tile(extents: Sequence[int], vectors: int, target: TargetInfo) -> list[i
     return tile
 
 
+_PARTS = 16  # blocks are the unit that threads share: at least so many
+
+
 @dataclass(frozen=True)
 class Traffic:
     """What a contraction reads: bytes of all rows (`a`), of all columns (`b`); number of column tiles."""
@@ -97,6 +100,9 @@ def row_block(rows: int, step: int, traffic: Traffic, target: TargetInfo) -> int
 
     blocks, block = [rows], step
     while block < rows:
-        blocks.append(block)
+        if math.ceil(rows / block) * traffic.column_tiles >= _PARTS:
+            blocks.append(block)
         block *= 2
-    return min(blocks, key=lambda b: (cost(b), -b))
+    best = min(blocks, key=lambda b: (cost(b), -b))
+    even = math.ceil(rows / math.ceil(rows / best))  # blocks of one size, for threads that work in step
+    return min(rows, -(-even // step) * step)
