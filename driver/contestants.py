@@ -6,6 +6,7 @@ operator and runs one operator at a time. Inputs and outputs are bound once; `ex
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -58,7 +59,10 @@ class Planish(Contestant):
 
     def inputs(self) -> list[dict[str, Any]]:
         """Name, type ("f32") and shape of each input, symbolic dimensions by name."""
-        return [{"name": v.name, "dtype": v.dtype, "shape": list(v.shape)} for v in self.model.inputs]
+        return [
+            {"name": v.name, "dtype": v.dtype, "shape": None if v.shape is None else list(v.shape)}
+            for v in self.model.inputs
+        ]
 
     def first(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """Bind and run."""
@@ -79,9 +83,7 @@ class OnnxRuntime(Contestant):
 
     def open(self, file: str, threads: int) -> None:
         """Create the session."""
-        import onnxruntime
-
-        ort: Any = onnxruntime
+        ort: Any = importlib.import_module("onnxruntime")
         self.values: Any = ort.OrtValue
         self.version = str(ort.__version__)
         options = ort.SessionOptions()
@@ -126,9 +128,7 @@ class OpenVino(Contestant):
 
     def open(self, file: str, threads: int) -> None:
         """Read and compile the model."""
-        import openvino  # pyright: ignore[reportMissingImports]
-
-        ov: Any = openvino
+        ov: Any = importlib.import_module("openvino")
         self.openvino = ov
         self.version = str(ov.__version__).split("-")[0]
         settings = {

@@ -170,7 +170,7 @@ def prologue(producer: KernelOp, consumer: KernelOp) -> KernelOp | None:
             # Only for movement that leaves its source exactly where `read` leaves the buffer (see `fill_moves`).
             assert value.op.fill is None
             fields = value.op
-            value = read.parent.insert_before(read, Read(fields.buffer, fields.indices, read.fill, fields.map)).result
+            value = read.parent.insert_before(read, Read(fields.buffer, fields.map, fields.indices, read.fill)).result
         read.replace_by([value])
     return join.finish(*joined_names(producer, consumer))
 

@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect `.ir` files under tests/filecheck."""
     if file_path.suffix == ".ir" and TESTS / "filecheck" in file_path.parents:
-        return IrFile.from_parent(parent, path=file_path)  # pyright: ignore[reportUnknownMemberType]
+        return IrFile.from_parent(parent, path=file_path)
     return None
 
 
@@ -74,7 +74,7 @@ class IrFile(pytest.File):
         if wrong := misspelt(text, {run.prefix for run in runs}):
             raise pytest.UsageError(f"{self.path}: " + "; ".join(wrong))
         for index, run in enumerate(runs):
-            item = IrTest.from_parent(self, name=f"run{index}")  # pyright: ignore[reportUnknownMemberType]
+            item = IrTest.from_parent(self, name=f"run{index}")
             item.line = run
             yield item
 

@@ -206,6 +206,7 @@ def test_every_module_has_a_docstring() -> None:
 
 def test_the_version_is_written_once() -> None:
     import planish
+    from planish._version import __version__
 
     assert PYPROJECT["project"]["dynamic"] == ["version"]
-    assert planish.__version__ == planish._version.__version__  # type: ignore[attr-defined]
+    assert planish.__version__ == __version__

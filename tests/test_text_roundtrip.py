@@ -33,10 +33,10 @@ class Mixed(Op, name="test.mixed"):
     x: Value
     bias: Value | None
     parts: tuple[Value, ...]
+    body: Region
+    other: Region | None
+    rest: tuple[Region, ...]
     more: tuple[Value | None, ...] = ()
-    body: Region  # pyright: ignore[reportGeneralTypeIssues]
-    other: Region | None = None
-    rest: tuple[Region, ...]  # pyright: ignore[reportGeneralTypeIssues]
     size: int = 7
     label: str = ""
     limit: int | None = 3
@@ -111,7 +111,7 @@ def mixed(bias: Value | None, parts: tuple[Value, ...], x: Value, regions: int) 
 
     other = region() if regions else None
     rest = tuple(region() for _ in range(regions))
-    return Mixed(x, bias, parts, (None, x), region(x), other, rest, 7, "", None, types=[tensor("f32")])
+    return Mixed(x, bias, parts, region(x), other, rest, (None, x), 7, "", None, types=[tensor("f32")])
 
 
 @pytest.mark.parametrize("regions", [0, 1, 2])

@@ -141,14 +141,14 @@ class KernelBuilder(ScalarBuilder[Value]):
     def read(self, buffer: Value, *at: Dim | Value, fill: Value | None = None) -> Value:
         """The element at `at`; a `Value` among the coordinates is a data-dependent index (an integer scalar)."""
         coords, indices = _coordinates(at)
-        return self._insert(Read(buffer, indices, fill, coords))
+        return self._insert(Read(buffer, coords, indices, fill))
 
     def write(
         self, value: Value, buffer: Value, *at: Dim | Value, mask: Value | None = None, combine: str = ""
     ) -> None:
         """Store `value` at `at`."""
         coords, indices = _coordinates(at)
-        self._at.append(Write(value, buffer, indices, mask, coords, combine))
+        self._at.append(Write(value, buffer, coords, indices, mask, combine))
 
     def local(self, dtype: str, *shape: Dim) -> Value:
         """A buffer that lives for one point of the enclosing stage."""

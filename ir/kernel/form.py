@@ -72,7 +72,7 @@ class Stage(Op):
     """Base of `map`, `reduce` and `scan`."""
 
     dims: tuple[LoopDim, ...]
-    schedule: Schedule | None = None
+    schedule: Schedule | None
 
     @property
     def body(self) -> Region:
@@ -84,7 +84,7 @@ class Map(Stage, name="k.map"):
     """Runs `region` for every point of `dims`, in any order."""
 
     side_effects: ClassVar[bool] = True
-    region: Region  # pyright: ignore[reportGeneralTypeIssues]
+    region: Region
 
     def infer(self) -> Sequence[Type]:
         return ()
@@ -97,9 +97,9 @@ class Reduce(Stage, name="k.reduce"):
     same types); it also merges partial results, so it is associative and commutative, and `inits` is neutral.
     """
 
-    inits: tuple[Value, ...]  # pyright: ignore[reportGeneralTypeIssues]
-    region: Region  # pyright: ignore[reportGeneralTypeIssues]
-    combine: Region  # pyright: ignore[reportGeneralTypeIssues]
+    inits: tuple[Value, ...]
+    region: Region
+    combine: Region
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.inits]
@@ -119,8 +119,8 @@ class Scan(Stage, name="k.scan"):
     `inits`, then what the previous point yielded. Results: the carried values after the last point."""
 
     side_effects: ClassVar[bool] = True
-    inits: tuple[Value, ...]  # pyright: ignore[reportGeneralTypeIssues]
-    region: Region  # pyright: ignore[reportGeneralTypeIssues]
+    inits: tuple[Value, ...]
+    region: Region
 
     def infer(self) -> Sequence[Type]:
         return [v.type for v in self.inits]
@@ -135,9 +135,9 @@ class Read(Op, name="k.read"):
     lie inside (proved for affine coordinates, checked at run time for `$i`)."""
 
     buffer: Value
+    map: tuple[Expr, ...]
     indices: tuple[Value, ...] = ()
     fill: Value | None = None
-    map: tuple[Expr, ...]  # pyright: ignore[reportGeneralTypeIssues]
 
     def infer(self) -> Sequence[Type]:
         return [_element(self.buffer, self.map, self.fill)]
@@ -150,9 +150,9 @@ class Write(Op, name="k.write"):
     side_effects: ClassVar[bool] = True
     value: Value
     buffer: Value
+    map: tuple[Expr, ...]
     indices: tuple[Value, ...] = ()
     mask: Value | None = None
-    map: tuple[Expr, ...]  # pyright: ignore[reportGeneralTypeIssues]
     combine: str = ""
 
     def infer(self) -> Sequence[Type]:
