@@ -41,6 +41,16 @@ if TYPE_CHECKING:
 LINKED: tuple[Emit, ...] = ("exe", "lib", "static", "obj")
 
 
+@dataclass(frozen=True)
+class Lowered:
+    """A module as it was compiled: `program` calls kernels that `module` holds, each of which has `kernels.stages`."""
+
+    module: Module
+    program: Program
+    kernels: CompiledKernels
+    target: TargetInfo
+
+
 @dataclass
 class CompileReport:
     """What a compilation did: the seconds of each step, the passes, and the sizes in bytes of what came out."""
@@ -53,6 +63,8 @@ class CompileReport:
     arena_lower_bound: int = 0
     weights_bytes: int = 0
     code_bytes: int = 0
+    lowered: Lowered | None = None
+    """Of profiling builds: what the marks of a run stand for."""
 
     @property
     def total_seconds(self) -> float:
@@ -99,11 +111,13 @@ def compile_file(
     shapes: Mapping[str, Sequence[int]] | None = None,
     workers: int | None = None,
     cache: bool = True,
+    profile: bool = False,
 ) -> CompileReport:
     """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
 
     `cpu` is `native`, or an LLVM CPU name such as x86-64-v3; `opt` 0..3 picks the pipeline, `passes` replaces it;
-    `shapes` fixes input shapes; `workers` is the number of compiler processes (default: one per core).
+    `shapes` fixes input shapes; `workers` is the number of compiler processes (default: one per core). With `profile`
+    each run records the time of every kernel call (`runtime.loader.Binding.profile`).
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
     options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache)
@@ -125,8 +139,11 @@ def compile_file(
     manifest = make_manifest(module, program, kernels, target, report, selftest)
     features = [f[1:] for f in target.features if f.startswith("+")]
     text, main = compile_program(
-        program, kernels, target, manifest=manifest.to_json().encode(), features=features, selftest=selftest
-    )
+        program, kernels, target, manifest=manifest.to_json().encode(), features=features, selftest=selftest,
+        profile=profile,
+    )  # fmt: skip
+    if profile:
+        report.lowered = Lowered(module, program, kernels, target)
     _fill(report, program, kernels, main)
     if emit in LINKED:
         name = str(module.attributes.get("name") or out.stem)

@@ -54,11 +54,13 @@ class View(Op, name="p.view"):
 
 
 class Call(Op, name="p.call"):
-    """Runs kernel `kernel` of the module over `args` (inputs, then outputs)."""
+    """Runs kernel `kernel` of the module over `args` (inputs, then outputs). `label` is for people: which operators
+    were fused."""
 
     side_effects: ClassVar[bool] = True
     args: tuple[Value, ...]
     kernel: str
+    label: str = ""
 
     def infer(self) -> Sequence[Type]:
         return ()

@@ -83,14 +83,14 @@ class _Lowering:
             return
         inputs = [self.operand(v, p) for v, p in zip(op.args, op.buffers, strict=True)]
         outputs = [self.buffer(v) for v in op.results]
-        self.call(op.region, inputs, outputs, op.loc)
+        self.call(op.region, inputs, outputs, op.loc, op.label)
 
     def concatenation(self, op: KernelOp) -> None:
         """Copy those operands of a concatenation that are not already in its result."""
         moves = self.placement.remaining[op]
         if len(moves) > 1 and len(moves) == sum(1 for o in op.region if not o.terminator):
             inputs = [self.operand(v, p) for v, p in zip(op.args, op.buffers, strict=True)]
-            self.call(op.region, inputs, [self.buffer(op.result)], op.loc)
+            self.call(op.region, inputs, [self.buffer(op.result)], op.loc, op.label)
             return
         for move in moves:
             number = op.buffers.index(move.read.buffer)
@@ -100,14 +100,14 @@ class _Lowering:
             starts = [int(t.substitute(dict.fromkeys(names, 0)).evaluate({})) for t in move.write.map]
             self.copy(source, self.part(host, starts, source.tensor.static_shape), op.loc)
 
-    def call(self, region: Region, inputs: Sequence[Value], outputs: Sequence[Value], loc: str) -> None:
+    def call(self, region: Region, inputs: Sequence[Value], outputs: Sequence[Value], loc: str, label: str) -> None:
         """Outline `region` for these buffers and call it; fill halos that this is the first to write next to."""
         copy = region.clone({})
         for param, buffer in zip(copy.params, [*inputs, *outputs], strict=True):
             param.type = buffer.type
         extra = [self.builder.insert(Alloc(types=[t])).result for t in _locals_to_outputs(copy)]
         kernel = self.outlined(copy, len(outputs) + len(extra))
-        self.builder.insert(Call((*inputs, *outputs, *extra), kernel.name, loc=loc))
+        self.builder.insert(Call((*inputs, *outputs, *extra), kernel.name, label, loc=loc))
         for buffer in outputs:
             self.fill(_storage(buffer), loc)
 
@@ -123,7 +123,7 @@ class _Lowering:
 
     def copy(self, source: Value, target: Value, loc: str) -> None:
         """Copy a tensor from one layout to another."""
-        self.call(copy_region(source.tensor, target.tensor), [source], [target], loc)
+        self.call(copy_region(source.tensor, target.tensor), [source], [target], loc, "copy")
 
     def fill(self, buffer: Value, loc: str) -> None:
         """Write the zeros around `buffer`, once per run."""
@@ -131,7 +131,7 @@ class _Lowering:
             self.to_fill.discard(buffer)
             sides = halo_sides(buffer.tensor.layout, buffer.tensor.static_shape)
             views = [self.part(buffer, starts, extents) for starts, extents in sides]
-            self.call(zero_region([v.tensor for v in views]), [], views, loc)
+            self.call(zero_region([v.tensor for v in views]), [], views, loc, "zero")
 
     def part(self, host: Value, starts: Sequence[int], shape: Sequence[int]) -> Value:
         """A view of the box of `host` that begins at `starts`, which may lie in its padding."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._native import API_VERSION, Io, Library, Message, Tensor
+from ._native import API_VERSION, Io, Library, Mark, Message, Tensor
 from .dtypes import dlpack_code, numpy_dtype
 from .errors import InputError, LoadError, RunError
 from .escape import log_text
@@ -157,6 +157,12 @@ class Context:
 
     def invoke(self, core: Core) -> None:
         self._check(core.library, core.library.invoke(self.handle))
+
+    def profile(self, core: Core) -> list[tuple[int, int]]:
+        """Nanoseconds and number of runs of each mark of the last invocation; empty unless built for profiling."""
+        marks = POINTER(Mark)()
+        count = core.library.context_profile(self.handle, byref(marks))
+        return [(marks[index].nanoseconds, marks[index].count) for index in range(count)]
 
 
 class _Slot:

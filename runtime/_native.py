@@ -67,6 +67,12 @@ class Io(Structure):
     ]
 
 
+class Mark(Structure):
+    """`planish_mark`."""
+
+    _fields_ = [("nanoseconds", c_int64), ("count", c_int64)]
+
+
 _PROTOTYPES: dict[str, Any] = {
     name: ctypes.CFUNCTYPE(result, *arguments)
     for name, (result, *arguments) in {
@@ -92,6 +98,7 @@ _PROTOTYPES: dict[str, Any] = {
         "planish_output_shape": (POINTER(c_int64), c_void_p, c_int32),
         "planish_arena_bytes": (c_int64, c_void_p),
         "planish_invoke": (c_int32, c_void_p),
+        "planish_context_profile": (c_int32, c_void_p, POINTER(POINTER(Mark))),
     }.items()
 }
 

@@ -136,6 +136,14 @@ class Binding:
             self._context.invoke(self._core)
         return self.outputs
 
+    def profile(self) -> list[tuple[int, int]]:
+        """Nanoseconds and number of executions of each stage of each kernel call in the last run, in program order.
+
+        Empty unless the library was built for profiling (`planish bench --profile`)."""
+        assert self._context is not None
+        with self._lock:
+            return self._context.profile(self._core)
+
     def __del__(self) -> None:
         context = self._context
         if context is not None:

@@ -126,8 +126,9 @@ def compile_program(
     manifest: bytes,
     features: Sequence[str],
     selftest: SelfTest | None = None,
+    profile: bool = False,
 ) -> tuple[str, bytes]:
-    """The program's LLVM IR text and object."""
+    """The program's LLVM IR text and object; `profile`: with marks for the runtime's clock."""
     text = emit_program(
         program,
         kernels.stages,
@@ -136,6 +137,7 @@ def compile_program(
         features=features,
         scratch=kernels.scratch,
         selftest=selftest,
+        profile=profile,
     )
     return text, compile_object(text, target, 1)
 

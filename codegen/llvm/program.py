@@ -86,29 +86,43 @@ def emit_program(
     features: Sequence[str],
     scratch: Dim = 0,
     selftest: SelfTest | None = None,
+    profile: bool = False,
 ) -> str:
     """LLVM IR of the module's descriptor. `kernels` gives the stages of each kernel by the name that `p.call` uses;
-    `scratch` is the number of scratch bytes per worker; `features` are the CPU features to check at load."""
+    `scratch` is the number of scratch bytes per worker; `features` are the CPU features to check at load. With
+    `profile`, the runtime is told when the run begins (mark 0) and when each stage of each call ends (marks 1, 2 ...
+    in the order of `profile_points`)."""
     text = _Text()
     nodes: dict[str, int] = {}
-    run = _run_function(text, program, kernels, nodes)
+    run = _run_function(text, program, kernels, nodes, profile)
     sizes = _sizes_function(text, program, scratch)
     _descriptor(text, program, list(nodes), features, manifest, selftest)
     declared = sorted({s.symbol for stages in kernels.values() for s in stages})
     externals = [f"declare hidden i32 @{s}(ptr, ptr, ptr, i64, i64, i32)" for s in declared]
     externals.append("declare i32 @planish_parallel(ptr, ptr, ptr, ptr, i64, i64)")
+    if profile:
+        externals.append("declare void @planish_profile(ptr, i32)")
     head = [f'target triple = "{target.triple}"', "", *externals, ""]
     return "\n".join([*head, *text.globals, "", *run, "", *sizes]) + "\n"
+
+
+def profile_points(program: Program, kernels: Mapping[str, Sequence[StageRef]]) -> list[tuple[Call, int]]:
+    """The call, and the number of the stage in its kernel, of each mark of a profiling build but mark 0."""
+    calls = [op for op in program.walk() if isinstance(op, Call)]
+    return [(call, stage) for call in calls for stage in range(len(kernels[call.kernel]))]
 
 
 # -- run ------------------------------------------------------------------------------------------------------------
 
 
 def _run_function(
-    text: _Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int]
+    text: _Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int], profile: bool
 ) -> list[str]:
     text.lines = []
     body = _Run(text, program, kernels, nodes)
+    if profile:
+        body.marks = {point: n for n, point in enumerate(profile_points(program, kernels), 1)}
+        text.lines.append("  call void @planish_profile(ptr %env, i32 0)")
     body.region(program.body)
     slots = max([body.most_buffers, 1])
     head = [
@@ -147,6 +161,7 @@ class _Run:
         self.blocks = 0
         self.block = "entry"
         self.failed: list[tuple[str, str]] = []
+        self.marks: dict[tuple[Call, int], int] = {}
 
     def region(self, region: Region) -> None:
         """All operations of a region. Buffers need no code of their own: each call computes its pointers."""
@@ -164,7 +179,7 @@ class _Run:
             self.text.lines.append(f"  store ptr {self.pointer(arg)}, ptr {slot}")
         number = self.nodes.setdefault(op.loc or op.kernel, len(self.nodes))
         self.text.lines.append(f"  store i64 {number}, ptr %node")
-        for stage in self.kernels[op.kernel]:
+        for index, stage in enumerate(self.kernels[op.kernel]):
             count = stage.count.constant
             if count is not None and count <= max(1, stage.grain):
                 call = f"call i32 @{stage.symbol}(ptr %env, ptr %buffers, ptr %args, i64 0, i64 {count}, i32 0)"
@@ -175,6 +190,9 @@ class _Run:
                     f"i64 {size}, i64 {max(1, stage.grain)})"
                 )
             self.check(self.text.emit(call))
+            if self.marks:
+                mark = self.marks[op, index]
+                self.text.lines.append(f"  call void @planish_profile(ptr %env, i32 {mark})")
 
     def check(self, status: str) -> None:
         """Leave the function when a kernel failed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from planish.commands.base import Command, add_inputs, add_json, positive, print_json, print_table, progress
 
@@ -13,12 +14,18 @@ Measure a model or an artifact, beside other runtimes.
 
   planish bench net.onnx --against onnxruntime openvino --threads 1
   planish bench net.so --inputs inputs.npz --json
+  planish bench net.onnx --profile --top 20
+  planish bench net.onnx --profile --plot profile.svg
 
 Every contestant runs in a process of its own, and they take turns. `ratio` is planish's time divided by the
 contestant's, the median over the turns: below 1 planish is faster. `error` is the largest difference of an output from
 ONNX Runtime's with its optimizations off, relative to that output's largest value. What compiles at every load
 (ONNX Runtime, OpenVINO) shows that time both as compile and as load. Without --input(s), inputs are seeded random
 values: normal for floats, 0 or 1 for integers; unknown dimensions are 1.
+
+--profile shows the calls of kernels instead, slowest first: the model's nodes that each one computes, median time,
+GFLOP/s, GB/s (distinct bytes), and the share of the roofline: the least time that this machine needs for the call's
+f32 arithmetic or for its bytes (`bound` says which), both as measured, divided by the call's time.
 """
 
 
@@ -35,6 +42,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of every contestant (default: all CPUs)")
     parser.add_argument("--runs", metavar="N", type=positive, help="timed runs of each contestant (default: as needed)")
+    parser.add_argument(
+        "--profile", action="store_true", help="time, GFLOP/s and GB/s of every kernel call (MODEL only)"
+    )
+    parser.add_argument(
+        "--top", metavar="N", type=positive, help="with --profile: show the N slowest calls (default: all)"
+    )
     add_inputs(parser)
     add_json(parser)
 
@@ -42,21 +55,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, then print."""
     from planish.arrays import read_inputs
-    from planish.benchmark import BenchError, measure
+    from planish.benchmark import BenchError
     from planish.files import Kind, kind_of
 
     kind = kind_of(arguments.file)
     if kind not in (Kind.MODEL, Kind.LIBRARY):
         way_out = f"run '{arguments.file} bench'" if kind is Kind.EXECUTABLE else "link it into a program"
         raise BenchError(f"{arguments.file}: expected a model or a shared library, got {kind.value}: {way_out}")
-    if kind is Kind.LIBRARY and arguments.against:
-        raise BenchError(f"{arguments.file}: --against needs the model: an artifact cannot be given to other runtimes")
+    if kind is Kind.LIBRARY and (arguments.against or arguments.profile):
+        option = "--profile" if arguments.profile else "--against"
+        raise BenchError(f"{arguments.file}: {option} needs the model, not what was compiled from it")
+    if arguments.profile and arguments.against:
+        raise BenchError("--profile shows planish's own kernels: leave out --against")
     threads: int = arguments.threads or len(os.sched_getaffinity(0))
     inputs = read_inputs(arguments.input, arguments.inputs)
+    title = f"{arguments.file.name}, {threads} thread{'s' if threads > 1 else ''}"
+    if arguments.profile:
+        return profile(arguments, threads, inputs, title)
+    return compare(arguments, threads, inputs, title, kind is Kind.LIBRARY)
+
+
+def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any], title: str, is_artifact: bool) -> int:
+    """Measure the contestants and print a row for each."""
+    from planish.benchmark import measure
+
     with progress(f"measuring {arguments.file.name}") as say:
         results = measure(
             arguments.file,
-            is_artifact=kind is Kind.LIBRARY,
+            is_artifact=is_artifact,
             against=list(dict.fromkeys(arguments.against)),
             threads=threads,
             runs=arguments.runs,
@@ -82,9 +108,48 @@ def run(arguments: argparse.Namespace) -> int:
         "peak MB": "peak_rss_mb",
         "error": "max_rel_err",
     }
-    title = f"{arguments.file.name}, {threads} thread{'s' if threads > 1 else ''}"
     print_table(title, list(columns), [[fact[key] for key in columns.values()] for fact in facts])
     return 0
+
+
+PROFILE_COLUMNS = {
+    "operators": "label",
+    "node": "node",
+    "kernel": "kernel",
+    "calls": "calls",
+    "ms": "ms",
+    "%": "percent",
+    "GFLOP/s": "gflops",
+    "GB/s": "gbytes",
+    "bound": "bound",
+    "roofline %": "roofline_percent",
+}
+
+
+def profile(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any], title: str) -> int:
+    """Measure the kernel calls and print them: summed by operators, then one by one."""
+    from planish.profile import profile_model
+
+    with progress(f"profiling {arguments.file.name}") as say:
+        found = profile_model(arguments.file, threads=threads, runs=arguments.runs, inputs=inputs, say=say)
+    calls = [row.facts(found.sum_ms) for row in found.rows]
+    groups = [row.facts(found.sum_ms) for row in found.by_label()]
+    if arguments.json:
+        print_json(
+            {"model": str(arguments.file), "threads": threads, **found.facts(), "groups": groups, "calls": calls}
+        )
+        return 0
+    shown = calls[: arguments.top]
+    for name, rows in (("by operators", groups), ("by call", shown)):
+        cells = [[_short(fact[key]) for key in PROFILE_COLUMNS.values()] for fact in rows]
+        print_table(f"{title}, {name}", list(PROFILE_COLUMNS), cells)
+    print(found.summary(len(calls) - len(shown)))
+    return 0
+
+
+def _short(cell: object) -> object:
+    """Cut the middle out of names of many nodes that were fused."""
+    return f"{cell[:22]}…{cell[-17:]}" if isinstance(cell, str) and len(cell) > 40 else cell
 
 
 COMMAND = Command("bench", "measure a model or an artifact, beside other runtimes", DESCRIPTION, arguments, run)

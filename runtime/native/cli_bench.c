@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "cli.h"
@@ -21,10 +20,24 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+/* The most memory this process ever held, in MB. Not getrusage: its maximum is inherited across exec, so that a small
+ * program started by a large one would report the large one's. */
+static double peak_rss_mb(void) {
+  char line[256];
+  long kilobytes = 0;
+  FILE *status = fopen("/proc/self/status", "r");
+  if (!status) return 0;
+  while (fgets(line, sizeof line, status))
+    if (!strncmp(line, "VmHWM:", 6)) {
+      kilobytes = strtol(line + 6, NULL, 10);
+      break;
+    }
+  fclose(status);
+  return (double)kilobytes / 1024;
+}
+
 static void report(const planish_model *model, const planish_options *options, const planish_context *context,
                    double first, double *times, int32_t runs) {
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
   qsort(times, (size_t)runs, sizeof *times, by_value);
   double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
   double p90 = times[(int32_t)((double)(runs - 1) * 0.9 + 0.5)];
@@ -34,12 +47,12 @@ static void report(const planish_model *model, const planish_options *options, c
       printf(*c < 0x20 || *c == '"' || *c == '\\' || *c == 0x7F ? "\\u%04x" : "%c", *c);
     printf("\", \"threads\": %d, \"runs\": %d, \"first_ms\": %.4f, \"median_ms\": %.4f, \"min_ms\": %.4f, "
            "\"p90_ms\": %.4f, \"peak_rss_mb\": %.1f}\n",
-           planish_context_threads(context), runs, first, median, times[0], p90, (double)usage.ru_maxrss / 1024);
+           planish_context_threads(context), runs, first, median, times[0], p90, peak_rss_mb());
     return;
   }
   printf("threads   %d\nruns      %d\nfirst     %.3f ms\nmedian    %.3f ms\nmin       %.3f ms\np90       %.3f ms\n"
          "peak rss  %.1f MB\n",
-         planish_context_threads(context), runs, first, median, times[0], p90, (double)usage.ru_maxrss / 1024);
+         planish_context_threads(context), runs, first, median, times[0], p90, peak_rss_mb());
 }
 
 static int measure(const planish_model *model, const planish_options *options, planish_context *context) {

@@ -27,6 +27,7 @@ void planish_context_destroy(planish_context *context) {
   free(context->sizes);
   free(context->arena_memory);
   free(context->scratch_memory);
+  free(context->profile.marks);
   free(context);
 }
 

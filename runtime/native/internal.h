@@ -32,6 +32,12 @@ typedef struct planish_slot { /* one input or output of a context */
   int64_t capacity;
 } planish_slot;
 
+typedef struct planish_profile_state { /* profile.c */
+  planish_mark *marks;               /* of the last run */
+  int32_t count, capacity;
+  int64_t last; /* when the previous mark was, in nanoseconds */
+} planish_profile_state;
+
 struct planish_context {
   planish_env env; /* must stay first: generated code gets a pointer to it */
   const planish_model *model;
@@ -44,6 +50,7 @@ struct planish_context {
   void *arena_memory, *scratch_memory;
   atomic_int failed; /* 0, or the status of the first failure of this run */
   planish_message message;
+  planish_profile_state profile;
 };
 
 /* text.c: every text that may hold a name from a model goes through these. */

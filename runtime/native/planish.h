@@ -179,6 +179,16 @@ PLANISH_API planish_status planish_take_output(planish_context *context, int32_t
 PLANISH_API planish_status planish_run(planish_context *context, const planish_value *inputs, int32_t n_inputs,
                                        planish_value *outputs, int32_t n_outputs);
 
+/* ---- profiling ---- */
+/* What one part of a run took: generated code between two marks. */
+typedef struct planish_mark {
+  int64_t nanoseconds;
+  int64_t count; /* how often it ran */
+} planish_mark;
+/* The marks of the last planish_invoke, in the order of the program, and their number: 0 unless the artifact was built
+ * for profiling. Valid until the next planish_invoke. */
+PLANISH_API int32_t planish_context_profile(const planish_context *context, const planish_mark **marks);
+
 #ifdef __cplusplus
 }
 #endif

@@ -45,6 +45,10 @@ int32_t planish_fail_index(planish_env *env, int32_t node, int64_t value, int64_
 /* Any other failure in node `node` (-1: none). `code` is one of PLANISH_FAIL_*. Returns the nonzero status. */
 int32_t planish_fail(planish_env *env, int32_t node, int32_t code);
 
+/* Profiling builds only. Mark 0: a run begins. Mark n > 0: what was executed since the previous mark is charged to n.
+ * Called between kernels, by the thread that runs the program. */
+void planish_profile(planish_env *env, int32_t mark);
+
 #define PLANISH_FAIL_INTERNAL 1  /* an internal inconsistency of the generated code */
 #define PLANISH_FAIL_MEMORY 2    /* memory ran out */
 #define PLANISH_FAIL_SHAPE 3     /* shapes that became known during the run do not fit together */
