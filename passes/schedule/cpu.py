@@ -158,16 +158,30 @@ def _window_tile(
     costs: Costs,
     target: TargetInfo,
 ) -> Schedule:
-    """No row reuses a vector (pooling, depthwise, sums along outer dimensions): a few neighbours in flight."""
+    """No row reuses a vector (pooling, depthwise, sums along outer dimensions): a few neighbours in flight. Where
+    small windows overlap, one vector of several neighbours shares most of their loads."""
+    inner = others[-1] if others else ""
+    if inner and _small(reduce) and _overlaps(reduce, inner):
+        count = 1
     tile = {vector: count * costs.lanes}
-    if others:
+    if inner:
+        n = extents[inner]
         limit = max(1, min(8, row_limit(target, count) // len(reduce.inits)) // count)
-        tile[others[-1]] = max(
-            (t for t in range(1, min(limit, extents[others[-1]]) + 1)),
-            key=lambda t: (-(-extents[others[-1]] // t) * -1, t),
-        )
-    order = [d for d in order if d not in (vector, *others[-1:])] + [vector, *others[-1:]]
+        tile[inner] = min(range(1, min(limit, n) + 1), key=lambda t: (-(-n // t) + (0.5 if n % t else 0), t))
+    order = [d for d in order if d not in (vector, inner)] + [d for d in (vector, inner) if d]
     return Schedule(_loops(order, tile), vector)
+
+
+def _small(reduce: Reduce) -> bool:
+    """Whether the reduction is unrolled completely."""
+    return math.prod(extent(d.extent) if isinstance(d.extent, int) else _UNROLLED + 1 for d in reduce.dims) <= _UNROLLED
+
+
+def _overlaps(reduce: Reduce, dim: str) -> bool:
+    """Whether neighbours along `dim` read common elements: windows at distance 1."""
+    own = [d.name for d in reduce.dims]
+    reads = [e for op in reduce.walk() if isinstance(op, Read) for e in op.map]
+    return any(e.coefficient(dim) == 1 and any(e.coefficient(d) for d in own) for e in reads)
 
 
 def _blocked(
@@ -237,7 +251,7 @@ def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
         return Schedule(_loops(order, {vector: count * costs.lanes}), vector)
     if nested or not order:
         return Schedule(_loops(order, {}))
-    if math.prod(extents.values()) <= _UNROLLED and not symbolic:
+    if _small(stage):
         return Schedule(_loops(order, extents))
     last = order[-1]
     if extents[last] <= 4 and last not in symbolic:
