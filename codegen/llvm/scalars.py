@@ -43,7 +43,7 @@ LIBM_SYMBOLS = frozenset([*LIBM, *(f"{n}f" for n in LIBM)]) | {
 _FLOAT_OPS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _PREDICATES = {"eq": "eq", "ne": "ne", "lt": "lt", "le": "le", "gt": "gt", "ge": "ge"}
 _ROUND = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "rint", "sqrt": "sqrt"}
-_INLINE = frozenset({"exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"})
+_INLINE = frozenset({"exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf"})
 
 
 class Scalars:

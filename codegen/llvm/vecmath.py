@@ -2,14 +2,14 @@
 
 Range reductions and coefficients follow the Cephes library (S. L. Moshier, `expf`, `logf`, `tanhf`, `erff`); the
 code is ours. No step converts an out-of-range float to an integer, so NaN and infinities pass through arithmetic.
-Errors: exp, expm1, log, log1p within 2 ulp; tanh, sigmoid, erf within 4 ulp.
+Errors: exp, expm1, log, log1p, sin, cos within 2 ulp; tanh, sigmoid, erf within 4 ulp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .builder import Builder, V, number
+from .builder import I1, Builder, V, number
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LOG = (
@@ -30,6 +30,13 @@ _ERFC_FAR = (
     *(-1.047766399936249e1, 1.297719955372516e1, -7.495518717768503, 2.921019019210786),
     *(-1.015265279202700, 4.218463358204948e-1, -2.820767439740514e-1, 5.641895067754075e-1),
 )
+
+
+# Kernels of sine and cosine on [-pi/4, pi/4] in f64 (FreeBSD's k_sinf and k_cosf), and pi/2 in two parts.
+_SIN = (0.0000027183114939898219064, -0.000198393348360966317347, 0.0083333293858894631756, -0.166666666416265235595)
+_COS = (0.0000243904487962774090654, -0.00138867637746099294692, 0.0416666233237390631894, -0.499999997251031003120)
+_HALF_PI = (1.57079632673412561417, 6.07710050650619224932e-11)
+_TRIG_LIMIT = 1.0e6  # beyond, the quarter's number times the first part of pi/2 would be rounded
 
 
 class VectorMath:
@@ -160,3 +167,47 @@ class VectorMath:
         erfc = b.op("fmul", b.op("fmul", self.exp(b.negate(b.op("fmul", safe, safe))), q), p)
         far = b.intrinsic("copysign", b.op("fsub", number(1.0, x.ty), erfc), x)
         return b.select(b.compare("olt", size, number(1.0, x.ty)), near, far)
+
+    def sin(self, x: V) -> V:
+        """Sine; lanes beyond 1e6 go to libm."""
+        return self._trigonometric(x, "sinf", 0)
+
+    def cos(self, x: V) -> V:
+        """Cosine; lanes beyond 1e6 go to libm."""
+        return self._trigonometric(x, "cosf", 1)
+
+    def _trigonometric(self, x: V, slow: str, shift: int) -> V:
+        b = self.b
+
+        def call(lane: V) -> V:
+            return b.call(slow, lane.ty, [lane])
+
+        far = b.compare("ugt", b.intrinsic("fabs", x), number(_TRIG_LIMIT, x.ty))
+        lanes = x.ty.lanes
+        some = b.call(f"llvm.vector.reduce.or.v{lanes}i1", I1, [far]) if lanes else far
+        rare, after = b.new_block("far"), b.new_block("trig")
+        near = self._quarters(b.select(far, number(0.0, x.ty), x), shift)
+        before = b.block
+        b.branch_if(some, rare, after, cold=True)
+        b.start(rare)
+        called = b.per_lane(call, x)
+        b.branch(after)
+        b.start(after)
+        return b.emit(x.ty, f"phi {x.ty} [ {near.text}, %{before} ], [ {called.text}, %{rare} ]")
+
+    def _quarters(self, x: V, shift: int) -> V:
+        """sin(x + shift * pi/2): x = n pi/2 + r in f64, then the kernel that quarter n + shift asks for."""
+        b = self.b
+        wide = b.convert("fpext", x, "double")
+        f64, i32 = wide.ty, wide.ty.of("i32")
+        n = b.intrinsic("rint", b.op("fmul", wide, number(0.636619772367581343, f64)))
+        r = self.fma(n, number(-_HALF_PI[0], f64), wide)
+        r = self.fma(n, number(-_HALF_PI[1], f64), r)
+        z = b.op("fmul", r, r)
+        sine = self.fma(b.op("fmul", self.polynomial(z, _SIN), z), r, r)
+        cosine = self.fma(self.polynomial(z, _COS), z, number(1.0, f64))
+        quarter = b.op("add", b.convert("fptosi", n, "i32"), number(shift, i32))
+        odd = b.compare("ne", b.op("and", quarter, number(1, i32)), number(0, i32))
+        value = b.convert("fptrunc", b.select(odd, cosine, sine), "float")
+        turned = b.compare("ne", b.op("and", quarter, number(2, i32)), number(0, i32))
+        return b.select(turned, b.negate(value), value)

@@ -18,6 +18,8 @@ _HEAVY = {
     "expm1": 30.0,
     "log": 18.0,
     "log1p": 44.0,
+    "sin": 30.0,
+    "cos": 30.0,
     "tanh": 24.0,
     "sigmoid": 20.0,
     "erf": 32.0,
@@ -29,8 +31,6 @@ _LIBM = frozenset(
     {
         "pow",
         "atan2",
-        "sin",
-        "cos",
         "tan",
         "asin",
         "acos",
