@@ -19,7 +19,6 @@ from planish.codegen.llvm.builder import Builder, Ty, V, function, i64, number
 from planish.codegen.llvm.kernel import emit_kernel
 from planish.codegen.llvm.objects import compile_object
 from planish.codegen.llvm.target import target_for
-from planish.ir.core import Region
 from planish.ir.expr import as_expr
 from planish.ir.kernel.builder import KernelBuilder
 from planish.ir.kernel.form import Kernel
@@ -40,16 +39,6 @@ class Case:
     build: Callable[[int], tuple[Kernel, int]]  # from the lanes of a vector
 
 
-def outlined(k: KernelBuilder) -> Kernel:
-    """The kernel in `k`."""
-    op = k.finish([])
-    kernel = Kernel("bench", attributes={"outputs": len(k.outputs)})
-    region: Region = op.region
-    region.parent = kernel
-    kernel.body = region
-    return kernel
-
-
 def conv(name: str, c: int, size: int, o: int, r: int, stride: int = 1) -> Case:
     """An r x r convolution with bias and ReLU, NHWC with a halo of zeros, weights in panels of two vectors."""
 
@@ -67,7 +56,7 @@ def conv(name: str, c: int, size: int, o: int, r: int, stride: int = 1) -> Case:
                 a = k.read(k.inputs[0], n, ic, stride * h + i - p, stride * v + j - p, fill=zero)
                 s.yield_(k.mul(a, k.read(k.inputs[1], oc, ic, i, j)))
             k.write(k.max(k.add(s.result, k.read(k.inputs[2], oc)), zero), k.outputs[0], n, oc, h, v)
-        return outlined(k), 2 * o * out * out * c * r * r
+        return k.outlined("bench"), 2 * o * out * out * c * r * r
 
     return Case(name, build)
 
@@ -83,7 +72,7 @@ def matmul(name: str, m: int, k_: int, n: int, panel: int = 2) -> Case:
                 (q,) = s.dims
                 s.yield_(k.mul(k.read(k.inputs[0], i, q), k.read(k.inputs[1], q, j)))
             k.write(s.result, k.outputs[0], i, j)
-        return outlined(k), 2 * m * n * k_
+        return k.outlined("bench"), 2 * m * n * k_
 
     return Case(name, build)
 

@@ -180,15 +180,19 @@ def _inline(
 ) -> Value:
     """Clone the body of a pointwise kernel before `anchor`; gives the value it would have written."""
     local = dict(mapping)
+    _clone_before(anchor, (op for op in [*producer.region, *stage.region] if op is not write), local, env)
+    return local[write.value]
+
+
+def _clone_before(anchor: Op, ops: Iterable[Op], mapping: dict[Value, Value], env: Mapping[str, Expr]) -> None:
+    """Clone what `ops` compute before `anchor`: all but stages and terminators; results are added to `mapping`."""
     assert anchor.parent is not None
     ranges = _around(anchor)
-    for op in [*producer.region, *stage.region]:
-        if isinstance(op, Map | Yield) or op is write:
-            continue
-        copy = op.clone(local)
-        substitute(copy, env, ranges)
-        anchor.parent.insert_before(anchor, copy)
-    return local[write.value]
+    for op in ops:
+        if not isinstance(op, Map | Yield):
+            copy = op.clone(mapping)
+            substitute(copy, env, ranges)
+            anchor.parent.insert_before(anchor, copy)
 
 
 def fill_moves(producer: KernelOp, read: Read) -> bool:
@@ -252,14 +256,7 @@ def _append(
     """Clone the body of a pointwise kernel before `write`, with the value that is written in place of `reads`."""
     local = dict(mapping)
     local.update({r.result: write.value for r in reads})
-    assert write.parent is not None
-    ranges = _around(write)
-    for op in [*consumer.region, *stage.region]:
-        if isinstance(op, Map | Yield) or op in reads:
-            continue
-        copy = op.clone(local)
-        substitute(copy, env, ranges)
-        write.parent.insert_before(write, copy)
+    _clone_before(write, (op for op in [*consumer.region, *stage.region] if op not in reads), local, env)
 
 
 def joined_names(producer: KernelOp, consumer: KernelOp) -> tuple[str, str]:

@@ -115,10 +115,7 @@ class _Lowering:
         """The kernel function with this region, shared with equal ones."""
         key = f"{outputs} {kernel_key(region)}"
         if key not in self.kernels:
-            kernel = Kernel(f"k{len(self.kernels)}", attributes={"outputs": outputs})
-            kernel.body = region
-            region.parent = kernel
-            self.kernels[key] = kernel
+            self.kernels[key] = Kernel.of(f"k{len(self.kernels)}", region, outputs)
         return self.kernels[key]
 
     def copy(self, source: Value, target: Value, loc: str) -> None:

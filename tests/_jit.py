@@ -13,9 +13,7 @@ import numpy as np
 
 from planish.codegen.llvm.kernel import KernelCode, emit_kernel
 from planish.codegen.llvm.objects import compile_object
-from planish.ir.core import Region
 from planish.ir.expr import as_expr
-from planish.ir.kernel.builder import KernelBuilder
 from planish.ir.kernel.form import Kernel
 from planish.ir.packing import packed, unpack
 from planish.ir.target_info import TargetInfo
@@ -28,16 +26,6 @@ _TASK = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32
 )
 GUARD = 256  # bytes around every buffer that must stay as they are
-
-
-def kernel_of(k: KernelBuilder, name: str = "test") -> Kernel:
-    """The kernel in `k`, outlined."""
-    op = k.finish([])
-    kernel = Kernel(name, attributes={"outputs": len(k.outputs)})
-    region: Region = op.region
-    region.parent = kernel  # type: ignore[assignment]
-    kernel.body = region
-    return kernel
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _jit import kernel_of, load
+from _jit import load
 from _samples import assert_close, reference, sample_arrays, samples
 
 from planish.codegen.llvm.target import target_for
@@ -20,7 +20,7 @@ TARGETS = ["native", "x86-64-v3"]
 def kernel(op: TensorOp) -> Kernel:
     k = KernelBuilder([v.tensor for v in op.inputs], [r.tensor for r in op.results])
     op.kernel(k)
-    return kernel_of(k)
+    return k.outlined("test")
 
 
 @pytest.mark.parametrize("op", [op for _, op in ALL], ids=[name for name, _ in ALL])

@@ -327,6 +327,8 @@ DIFFERENT = {
     "reduce.mean-7": "the mean of nothing is undefined in ONNX; we give NaN",
     "shape.transpose-4": "an empty permutation cannot be written as an attribute",
 }
+
+
 def slice_inputs(op: Any) -> list[Any]:
     """Starts, ends, axes and steps; an end of -1 would be one before the last."""
     stops: list[int] = [*op.stops]

@@ -6,7 +6,7 @@ import pytest
 from _kernels import CASES, kernel
 from _samples import samples
 
-from planish.ir.core import Module, Region
+from planish.ir.core import Module
 from planish.ir.expr import Dim, sym
 from planish.ir.kernel.builder import KernelBuilder
 from planish.ir.kernel.form import Kernel, Map, Reduce, Scan, Schedule, Stage
@@ -19,15 +19,6 @@ from planish.passes.schedule.tiles import Traffic, row_block, row_limit, row_til
 AVX512 = TargetInfo("x86_64-unknown-linux-gnu", "x86-64-v4", ("+avx512f", "+fma"), 64, 32)
 AVX2 = TargetInfo("x86_64-unknown-linux-gnu", "x86-64-v3", ("+avx2", "+fma"), 32, 16)
 NHWC = Layout(order=(0, 2, 3, 1))
-
-
-def outlined(k: KernelBuilder) -> Kernel:
-    op = k.finish([])
-    made = Kernel("k", attributes={"outputs": len(k.outputs)})
-    region: Region = op.region
-    region.parent = made
-    made.body = region
-    return made
 
 
 def first(kernel: Kernel, kind: type[Stage]) -> Stage:
@@ -49,7 +40,7 @@ def conv(c: int, o: int, h: Dim, r: int, panel: int) -> Kernel:
             ic, i, j = s.dims
             s.yield_(k.mul(k.read(k.inputs[0], n, ic, y + i - 1, xx + j - 1), k.read(k.inputs[1], oc, ic, i, j)))
         k.write(s.result, k.outputs[0], n, oc, y, xx)
-    return outlined(k)
+    return k.outlined("k")
 
 
 @pytest.mark.parametrize(("target", "panel", "limit"), [(AVX512, 32, 10), (AVX2, 16, 5)])
@@ -88,7 +79,7 @@ def test_rows_of_a_matrix_are_reduced_in_lanes() -> None:
         with k.reduce(j=384, init=[k.const(0.0, "f32")]) as r:
             r.yield_(k.read(k.inputs[0], i, *r.dims))
         k.write(r.result, k.outputs[0], i)
-    kernel = outlined(k)
+    kernel = k.outlined("k")
     schedule_kernel(kernel, AVX512)
     assert schedule_of(kernel, Map).vector == "" and schedule_of(kernel, Reduce).vector == "j"
     assert schedule_of(kernel, Reduce).step("j") == 64
@@ -98,7 +89,7 @@ def test_pointwise_work_lies_in_lanes_along_memory() -> None:
     k = KernelBuilder([TensorType("f32", (1, 64, 9, 9), NHWC)], [TensorType("f32", (1, 64, 9, 9), NHWC)])
     with k.map(n=1, c=64, h=9, w=9) as at:
         k.write(k.neg(k.read(k.inputs[0], *at)), k.outputs[0], *at)
-    kernel = outlined(k)
+    kernel = k.outlined("k")
     schedule_kernel(kernel, AVX512)
     chosen = schedule_of(kernel, Map)
     assert chosen.vector == "c" and chosen.step("c") == 64
@@ -140,7 +131,7 @@ def test_schedules_are_legal_for_every_kernel(target: TargetInfo) -> None:
             continue
         k = KernelBuilder([v.tensor for v in op.inputs], [r.tensor for r in op.results])
         op.kernel(k)
-        made = outlined(k)
+        made = k.outlined("k")
         schedule_kernel(made, target)
         check_legal(made)
     made = conv(64, 64, sym("h"), 3, 32)

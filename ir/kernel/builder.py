@@ -11,7 +11,7 @@ from ..errors import VerifyError
 from ..expr import Dim, Expr, as_expr, sym
 from ..scalar import ScalarBuilder
 from ..types import ScalarType, TensorType
-from .form import Const, Index, KernelOp, Local, LoopDim, Map, Op, Read, Reduce, Scalar, Scan, Schedule, Write
+from .form import Const, Index, Kernel, KernelOp, Local, LoopDim, Map, Op, Read, Reduce, Scalar, Scan, Schedule, Write
 
 Combine = Literal["add", "mul", "max", "min", "and", "or"]
 CombineFn = Callable[["KernelBuilder", Sequence[Value], Sequence[Value]], Sequence[Value]]
@@ -56,6 +56,11 @@ class KernelBuilder(ScalarBuilder[Value]):
         """The kernel applied to `args`."""
         self._at.append(Yield(()))
         return KernelOp(tuple(args), self.region, label=label, loc=loc)
+
+    def outlined(self, name: str) -> Kernel:
+        """The kernel as a function of its own."""
+        self._at.append(Yield(()))
+        return Kernel.of(name, self.region, len(self.outputs))
 
     # -- stages -------------------------------------------------------------------------------------------------
 

@@ -249,6 +249,14 @@ class Kernel(Function):
 
     kind: ClassVar[str] = "kernel"
 
+    @classmethod
+    def of(cls, name: str, region: Region, outputs: int) -> Kernel:
+        """The kernel with this region, whose last `outputs` parameters are its outputs."""
+        kernel = cls(name, attributes={"outputs": outputs})
+        kernel.body = region
+        region.parent = kernel
+        return kernel
+
     @property
     def outputs(self) -> int:
         """Number of output buffers, the last parameters."""

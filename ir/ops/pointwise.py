@@ -46,31 +46,36 @@ def shape_samples(dtype: str) -> Iterator[tuple[Value, Value]]:
         yield fresh(dtype, *x), fresh(dtype, *y)
 
 
-class Unary(Elementwise):
-    """One function of the scalar language on each element; `fn` is its name, `numpy` its independent meaning."""
+class ScalarFunction(Elementwise):
+    """One function of the scalar language; `fn` is its name, `numpy` its independent meaning."""
 
     fn: ClassVar[str] = ""
-    numpy: ClassVar[Callable[[Array], Array]]
-    sample_dtypes: ClassVar[tuple[str, ...]] = FLOATS
-
-    x: Value
+    numpy: ClassVar[Callable[..., Array]]
 
     def check_dtypes(self) -> None:
-        dtype = self.x.tensor.dtype
+        super().check_dtypes()
+        dtype = self.inputs[0].tensor.dtype
         domain = FUNCTIONS[self.fn].domain
         expect(DTYPES[dtype].kind in domain, f"expected an element type of kind {sorted(domain)}, got {dtype}")
 
     def result_dtype(self) -> str:
-        return "bool" if FUNCTIONS[self.fn].result == "bool" else self.x.tensor.dtype
+        return "bool" if FUNCTIONS[self.fn].result == "bool" else self.inputs[0].tensor.dtype
 
     def scalar(self, b: ScalarBuilder[Any], *operands: Any) -> Any:
         return b.apply(self.fn, *operands)
 
     def reference(self, *operands: Any) -> Any:
-        (x,) = operands
         if FUNCTIONS[self.fn].result == "bool":
-            return np.asarray(type(self).numpy(x))
-        return in_f32(type(self).numpy, x)
+            return np.asarray(type(self).numpy(*operands))
+        return in_f32(type(self).numpy, *operands)
+
+
+class Unary(ScalarFunction):
+    """A function of each element."""
+
+    sample_dtypes: ClassVar[tuple[str, ...]] = FLOATS
+
+    x: Value
 
     @classmethod
     def samples(cls) -> Iterator[Self]:
@@ -79,33 +84,13 @@ class Unary(Elementwise):
         yield cls(fresh(cls.sample_dtypes[0]))
 
 
-class Binary(Elementwise):
-    """One function of the scalar language of two operands that broadcast against each other."""
+class Binary(ScalarFunction):
+    """A function of two operands that broadcast against each other."""
 
-    fn: ClassVar[str] = ""
-    numpy: ClassVar[Callable[[Array, Array], Array]]
     sample_dtypes: ClassVar[tuple[str, ...]] = NUMBERS
 
     x: Value
     y: Value
-
-    def check_dtypes(self) -> None:
-        super().check_dtypes()
-        dtype = self.x.tensor.dtype
-        domain = FUNCTIONS[self.fn].domain
-        expect(DTYPES[dtype].kind in domain, f"expected an element type of kind {sorted(domain)}, got {dtype}")
-
-    def result_dtype(self) -> str:
-        return "bool" if FUNCTIONS[self.fn].result == "bool" else self.x.tensor.dtype
-
-    def scalar(self, b: ScalarBuilder[Any], *operands: Any) -> Any:
-        return b.apply(self.fn, *operands)
-
-    def reference(self, *operands: Any) -> Any:
-        x, y = operands
-        if FUNCTIONS[self.fn].result == "bool":
-            return np.asarray(type(self).numpy(x, y))
-        return in_f32(type(self).numpy, x, y)
 
     @classmethod
     def samples(cls) -> Iterator[Self]:
@@ -151,5 +136,3 @@ class Activation(Elementwise):
     def sample_attributes(cls) -> dict[str, Any]:
         """Attributes for samples."""
         return {}
-
-

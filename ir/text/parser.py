@@ -118,6 +118,9 @@ class Parser:
     def body(self, region: Region) -> None:
         """`{` operations `}`; a `yield` of nothing is added where there is no terminator."""
         self.c.expect("{")
+        self._ops(region)
+
+    def _ops(self, region: Region) -> None:
         while not self.c.accept("}"):
             if region.last is not None and region.last.terminator:
                 raise self.c.fail(f"'}}' after '{region.last.text_name}'")
@@ -282,12 +285,7 @@ class Parser:
         self.c.expect("{")
         if self.c.at("("):
             self.params(region)
-        while not self.c.accept("}"):
-            if region.last is not None and region.last.terminator:
-                raise self.c.fail(f"'}}' after '{region.last.text_name}'")
-            region.append(self.op())
-        if region.last is None or not region.last.terminator:
-            region.append(Yield(()))
+        self._ops(region)
         self.scope.leave(size)
         return region
 
