@@ -6,7 +6,7 @@ Every check is linear in the size of the graph; nothing recurses over nodes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
@@ -60,7 +60,10 @@ def _names(model: ModelProto) -> Iterator[tuple[str, str]]:
     for value in [*graph.input, *graph.output]:
         yield "name of an input or output", value.name
         yield from (("name of a dimension", d.dim_param) for d in value.type.tensor_type.shape.dim)
-    for node in graph.node:
+    for function in model.functions:
+        yield from (("name in a function", text) for text in (function.name, function.domain, function.overload))
+        yield from (("name in a function", text) for text in (*function.input, *function.output, *function.attribute))
+    for node in [*graph.node, *(n for f in model.functions for n in f.node)]:
         yield from (("name in a node", text) for text in (node.name, node.op_type, node.domain))
         yield from (("name in a node", text) for text in (*node.input, *node.output))
         yield from (("name of an attribute", text) for a in node.attribute for text in (a.name, a.ref_attr_name))
@@ -172,5 +175,9 @@ def _reads(node: NodeProto) -> Iterator[str]:
 
 def used_names(graph: GraphProto) -> frozenset[str]:
     """Names that some node reads or the graph gives out."""
-    names = {name for node in graph.node for name in _reads(node)}
-    return frozenset(names | {output.name for output in graph.output})
+    return used_by(graph.node, {output.name for output in graph.output})
+
+
+def used_by(nodes: Iterable[NodeProto], outputs: set[str]) -> frozenset[str]:
+    """Names that some node reads, and those of `outputs`."""
+    return frozenset(outputs.union(name for node in nodes for name in _reads(node)))

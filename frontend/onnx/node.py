@@ -11,18 +11,19 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from ...ir.constants import ConstantData
 from ...ir.core import Op, Value
 from ...ir.errors import ModelError, VerifyError
 from ...ir.expr import Dim
 from ...ir.types import TensorType
-from .scope import Known, Scope, Unsupported
+from .scope import Item, Known, Scope, Unsupported
 from .tensors import TensorReader, UnsupportedType, dtype_name
 from .text import quote
 
-Result: TypeAlias = Value | Known | ConstantData
+Result: TypeAlias = Value | Known | ConstantData | Item
+Body: TypeAlias = "Callable[[GraphProto, Sequence[Item]], list[Item]]"
 Results: TypeAlias = Result | Sequence[Result | None]
 Converter: TypeAlias = "Callable[[Node], Results]"
 
@@ -59,6 +60,7 @@ class Node:
         self.scope = scope
         self.tensors = tensors
         self.used = used
+        self.body: Body | None = None  # converts a graph in an attribute, in place
         self.op_type = proto.op_type
         self.loc = proto.name or f"{proto.op_type}:{next((o for o in proto.output if o), '')}"
         self._attributes = {a.name: a for a in proto.attribute}
@@ -237,6 +239,24 @@ class Node:
     def attribute(self, name: str) -> AttributeProto:
         """The attribute itself."""
         return self._attributes[name]
+
+    def item(self, index: int) -> Item:
+        """Input `index` as it is: a tensor or a sequence."""
+        item = self.scope.items[self._name(index)]
+        assert item is not None
+        return item
+
+    def graph(self, name: str) -> GraphProto:
+        """A graph attribute."""
+        attribute = self._attribute(name, AttributeProto.GRAPH)
+        if attribute is None:
+            raise self.error(f"attribute {name} is missing")
+        return attribute.g
+
+    def inline(self, name: str, inputs: Sequence[Item]) -> list[Item]:
+        """The outputs of the graph in attribute `name` for values of its inputs. Raises `Unsupported`."""
+        assert self.body is not None
+        return self.body(self.graph(name), inputs)
 
     def dtype(self, number: int) -> str:
         """planish's element type for ONNX's number of it. Raises `Unsupported`."""

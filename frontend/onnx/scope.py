@@ -7,7 +7,8 @@ a node uses them as data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,20 +75,28 @@ class Known:
 
 
 class Item:
-    """One ONNX name. At least one of the three is there; the others are made when asked for."""
+    """One ONNX name. At least one of the first three is there; the others are made when asked for. A sequence has
+    `parts` instead, its elements; an optional that is empty is a sequence without parts (`parts` is then `()`)."""
 
-    __slots__ = ("data", "known", "value")
+    __slots__ = ("data", "known", "parts", "value")
 
     def __init__(
-        self, value: Value | None = None, data: ConstantData | None = None, known: Known | None = None
+        self,
+        value: Value | None = None,
+        data: ConstantData | None = None,
+        known: Known | None = None,
+        parts: tuple[Item, ...] | None = None,
     ) -> None:
         self.value = value
         self.data = data
         self.known = known
+        self.parts = parts
 
     @property
     def type(self) -> TensorType:
         """Its tensor type, without making a value."""
+        if self.parts is not None:
+            raise Unsupported("a sequence where a tensor is expected")
         if self.value is not None:
             return self.value.tensor
         return self.data.type if self.data is not None else self.known.type  # type: ignore[union-attr]
@@ -98,13 +107,21 @@ class Scope:
 
     def __init__(self, region: Region) -> None:
         self.builder = Builder(region)
-        self.items: dict[str, Item | None] = {}  # None: made by a node that cannot be compiled
+        self.items: MutableMapping[str, Item | None] = {}  # None: made by a node that cannot be compiled
         self._evaluated: dict[Value, np.ndarray | None] = {}
+
+    def child(self, items: MutableMapping[str, Item | None]) -> Scope:
+        """A scope of other names whose operations go to the same place."""
+        inner = copy.copy(self)
+        inner.items = items
+        return inner
 
     def value(self, name: str) -> Value:
         """The value of a name; a constant or a known tensor becomes operations at its first use."""
         item = self.items[name]
         assert item is not None
+        if item.parts is not None:
+            raise Unsupported("a sequence where a tensor is expected")
         if item.value is None:
             if item.data is not None:
                 constant = Constant(item.data)
@@ -124,7 +141,7 @@ class Scope:
         """The elements of a small integer or bool tensor, where they are known."""
         item = self.items[name]
         assert item is not None
-        if item.known is None and item.type.dtype in TRACKED and self._is_small(item.type):
+        if item.parts is None and item.known is None and item.type.dtype in TRACKED and self._is_small(item.type):
             array = self.array(name)
             if array is not None:
                 item.known = Known.of(array.astype(np.object_), item.type.dtype)
@@ -138,7 +155,8 @@ class Scope:
             return item.data.array() if item.data.elements <= limit else None
         if item.known is not None:
             return item.known.numbers()
-        assert item.value is not None
+        if item.value is None:
+            return None
         return self._evaluate(item.value, 0)
 
     @staticmethod

@@ -1,0 +1,1 @@
+../../driver/onnx_backend.py

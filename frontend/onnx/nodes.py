@@ -1,0 +1,186 @@
+"""Nodes become operations: by a converter, by numbers known while importing, or by inlining the operator's definition.
+
+Bodies (of functions, and of If, Loop and Scan where their course is known) are converted in place, in a scope of their
+own that shares the operations' place with the one around it.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from onnx import GraphProto, ModelProto, NodeProto
+
+from ...ir.constants import ConstantData
+from ...ir.core import Value
+from ...ir.errors import ModelError, VerifyError
+from .checks import NEWEST_OPSET, label, used_by
+from .functions import MAX_DEPTH, MAX_NODES, Definition, Functions, bound
+from .node import CONVERTERS, Node, Result, Results, node_label
+from .report import Issue
+from .scope import Item, Known, Scope, Unsupported
+from .symbolic import fold
+from .tensors import TensorReader, UnsupportedType
+from .text import quote
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where nodes stand: names, versions of operator sets, names that are read, and how many bodies are around.
+    `loc` is what operations inside of a body are said to come from."""
+
+    scope: Scope
+    opsets: dict[str, int]
+    used: frozenset[str]
+    depth: int = 0
+    loc: str = ""
+
+
+class NodeImporter:
+    """Converts the nodes of one model. What cannot be compiled goes to `issues`."""
+
+    def __init__(self, model: ModelProto, file: str, tensors: TensorReader, issues: list[Issue]) -> None:
+        self.file = file
+        self.tensors = tensors
+        self.issues = issues
+        self.functions = Functions(model, file)
+        self.inlined = 0
+
+    def convert(self, proto: NodeProto, frame: Frame) -> None:
+        """A node of the graph itself: what cannot be compiled is noted, and so is not what depends on it."""
+        items = frame.scope.items
+        outputs = [o for o in proto.output if o]
+        if any(name and items[name] is None for name in proto.input):
+            if not self._has_meaning(proto, frame):
+                self._issue(proto, frame, "the operator is not supported", "")
+            items.update(dict.fromkeys(outputs))
+            return
+        try:
+            self._node(proto, frame)
+        except Unsupported as e:
+            self._issue(proto, frame, e.reason, e.advice)
+            items.update(dict.fromkeys(outputs))
+
+    def _has_meaning(self, proto: NodeProto, frame: Frame) -> bool:
+        domain = _domain(proto)
+        return (domain, proto.op_type) in CONVERTERS or self.functions.find(proto, frame.opsets[domain], []) is not None
+
+    def _issue(self, proto: NodeProto, frame: Frame, reason: str, advice: str) -> None:
+        operator = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
+        opset = str(frame.opsets[_domain(proto)])
+        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], opset, reason, advice))
+
+    def _node(self, proto: NodeProto, frame: Frame) -> None:
+        """Convert one node, all of whose inputs are there. Raises `Unsupported`."""
+        domain = _domain(proto)
+        opset = frame.opsets.get(domain)
+        if opset is None:
+            raise ModelError(f"{self.file}: {label(proto)}: operator set {quote(domain)} is not imported here")
+        node = Node(proto, frame.opsets.get("", 0), frame.scope, self.tensors, frame.used)
+        node.body = lambda graph, inputs: self.graph(graph, inputs, frame, node)
+        node.loc = frame.loc or node.loc
+        frame.scope.builder.loc = node.loc
+        function = CONVERTERS.get((domain, proto.op_type))
+        if domain == "" and (domain, proto.op_type, proto.overload) in self.functions.local:
+            function = None  # a model may have its own idea of an operator
+        try:
+            results: Results | None = fold(node) if function is not None else None
+            if results is None:
+                results = self._inline(node, opset, frame) if function is None else function(node)
+            self._bind(node, results, frame)
+        except VerifyError as e:  # from an operation that `make` did not build
+            raise node.error(str(e)) from e
+
+    def _bind(self, node: Node, results: Results, frame: Frame) -> None:
+        listed = [results] if isinstance(results, Value | Known | ConstantData | Item) else list(results)
+        for i, name in enumerate(node.proto.output):
+            result = listed[i] if i < len(listed) else None
+            if not name:
+                continue
+            if result is None:
+                if name in frame.used:
+                    raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
+                continue
+            frame.scope.items[name] = as_item(result, name)
+
+    # -- bodies ----------------------------------------------------------------------------------------------------
+
+    def _inline(self, node: Node, opset: int, frame: Frame) -> list[Result | None]:
+        """The results of a node by its definition."""
+        items = [frame.scope.items[name] if name else None for name in node.proto.input]
+        types = [None if item is None or item.parts is not None else item.type for item in items]
+        definition = self.functions.find(node.proto, opset, types)
+        if definition is None:
+            raise Unsupported("the operator is not supported")
+        if frame.depth >= MAX_DEPTH:
+            raise ModelError(f"{self.file}: definitions of operators are nested more than {MAX_DEPTH} levels deep")
+        return self._call(definition, node, items, frame)
+
+    def _call(
+        self, definition: Definition, node: Node, items: Sequence[Item | None], frame: Frame
+    ) -> list[Result | None]:
+        body = definition.body
+        if len(items) > len(body.input):
+            raise node.error(f"expected at most {len(body.input)} inputs, got {len(items)}")
+        formal = dict(zip(body.input, [*items, *[None] * (len(body.input) - len(items))], strict=True))
+        absent = {name for name, item in formal.items() if item is None}
+        scope = frame.scope.child({name: item for name, item in formal.items() if item is not None})
+        opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in body.opset_import} or frame.opsets
+        if not definition.own:  # definitions outside of ai.onnx do not say which version of it they mean
+            opsets.setdefault("", frame.opsets.get("", NEWEST_OPSET))
+        wanted = {f for f, a in zip(body.output, node.proto.output, strict=False) if a in frame.used}
+        inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc)
+        self._run([bound(n, definition.attributes, absent) for n in body.node], inner, node)
+        return [scope.items.get(name) for name in body.output]
+
+    def graph(self, graph: GraphProto, inputs: Sequence[Item], frame: Frame, node: Node) -> list[Item]:
+        """The outputs of a graph in an attribute of `node`, for values of its inputs. It sees the names around it."""
+        if len(inputs) != len(graph.input):
+            raise node.error(f"expected a graph of {len(inputs)} inputs, got {len(graph.input)}")
+        scope = frame.scope.child(ChainMap({}, frame.scope.items))  # type: ignore[arg-type]
+        for info, item in zip(graph.input, inputs, strict=True):
+            scope.items[info.name] = item
+        for tensor in graph.initializer:
+            try:
+                scope.items[tensor.name] = Item(data=self.tensors.read(tensor))
+            except UnsupportedType as e:
+                raise Unsupported(str(e)) from e
+        used = used_by(graph.node, {o.name for o in graph.output})
+        self._run(graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc), node)
+        found = [scope.items.get(o.name) for o in graph.output]
+        if any(item is None for item in found):
+            raise node.error("an output of its graph is made by no node")
+        return [item for item in found if item is not None]
+
+    def _run(self, nodes: Iterable[NodeProto], frame: Frame, around: Node) -> None:
+        for proto in nodes:
+            self.inlined += 1
+            if self.inlined > MAX_NODES:
+                raise Unsupported(f"more than {MAX_NODES} nodes in bodies")
+            missing = next((n for n in proto.input if n and frame.scope.items.get(n) is None), None)
+            if missing is not None:
+                raise around.error(f"{label(proto)} inside of it reads {quote(missing)}, which nothing there makes")
+            try:
+                self._node(proto, frame)
+            except Unsupported as e:
+                inside = f"its definition needs {proto.op_type}: " if not e.reason.startswith("its definition") else ""
+                raise Unsupported(inside + e.reason, e.advice) from e
+        around.scope.builder.loc = around.loc
+
+
+def as_item(result: Result, name: str) -> Item:
+    """A result under the name that the model gives it."""
+    if isinstance(result, Item):
+        if result.value is not None:
+            result.value.name = result.value.name or name
+        return result
+    if isinstance(result, Value):
+        result.name = result.name or name
+        return Item(value=result)
+    known, data = (result, None) if isinstance(result, Known) else (None, result)
+    return Item(data=data, known=known)
+
+
+def _domain(proto: NodeProto) -> str:
+    return "" if proto.domain == "ai.onnx" else proto.domain

@@ -1,0 +1,116 @@
+"""Runs tests in worker processes, each under a limit of time and memory; a worker that dies or hangs costs one test."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from cases import Case
+from columns import COLUMNS
+
+SECONDS = 60.0  # for one test
+MEMORY = 8 << 30  # bytes of address space of one worker; the compiler itself maps about 1 GB
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`reason` is empty when the test passed."""
+
+    name: str
+    column: str
+    reason: str
+    seconds: float
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    task: tuple[int, str]
+    since: float
+
+
+def run_all(found: Sequence[Case], tasks: Sequence[tuple[int, str]], jobs: int) -> Iterator[Outcome]:
+    """Outcomes of `tasks` (number in `found`, column), as they finish."""
+    context = multiprocessing.get_context("fork")  # the cases are there already
+    waiting = list(reversed(tasks))
+    workers: list[_Worker] = []
+    while waiting or workers:
+        while waiting and len(workers) < jobs:
+            workers.append(_start(context, found, waiting.pop()))
+        for worker in _ready(workers):
+            outcome, alive = _receive(found, worker)
+            yield outcome
+            if alive and waiting:
+                worker.task, worker.since = waiting.pop(), time.monotonic()
+                worker.pipe.send(worker.task)
+            else:
+                workers.remove(worker)
+                _stop(worker)
+
+
+def _start(context: Any, found: Sequence[Case], task: tuple[int, str]) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, found), daemon=True)
+    process.start()
+    theirs.close()
+    ours.send(task)
+    return _Worker(process, ours, task, time.monotonic())
+
+
+def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
+    """Workers that have answered, died, or run out of time."""
+    while True:
+        answered = wait([w.pipe for w in workers], timeout=1.0)
+        late = time.monotonic() - SECONDS
+        found = [w for w in workers if w.pipe in answered or w.since < late]
+        if found:
+            return found
+
+
+def _receive(found: Sequence[Case], worker: _Worker) -> tuple[Outcome, bool]:
+    number, column = worker.task
+    seconds = time.monotonic() - worker.since
+    if not worker.pipe.poll():
+        return Outcome(found[number].name, column, f"takes more than {SECONDS:.0f} s", seconds), False
+    try:
+        reason: str = worker.pipe.recv()
+    except EOFError:
+        worker.process.join(5)
+        reason = f"the process ended with status {worker.process.exitcode}"
+        return Outcome(found[number].name, column, reason, seconds), False
+    return Outcome(found[number].name, column, reason, seconds), True
+
+
+def _stop(worker: _Worker) -> None:
+    worker.pipe.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+def _serve(pipe: Connection, found: Sequence[Case]) -> None:
+    """A worker's life: take a task, answer with the reason of the failure or nothing."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    warnings.simplefilter("ignore")
+    while True:
+        try:
+            number, column = pipe.recv()
+        except EOFError:
+            os._exit(0)
+        pipe.send(_reason(found[number], column))
+
+
+def _reason(case: Case, column: str) -> str:
+    try:
+        COLUMNS[column](case)
+    except Exception as e:
+        return f"{type(e).__name__}: {e}"[:2000] or "an error without text"
+    return ""
