@@ -239,6 +239,8 @@ def random_inputs(specs: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, A
     rng = np.random.default_rng(seed)
     found: dict[str, Array] = {}
     for spec in specs:
+        if spec["shape"] is None:
+            raise BenchError(f"bench: input {spec['name']}: the model leaves its rank open: give --inputs FILE.npz")
         shape = [dim if isinstance(dim, int) and dim >= 0 else 1 for dim in spec["shape"]]
         try:
             dtype = numpy_dtype(spec["dtype"])

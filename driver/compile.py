@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,17 @@ from planish._selftest import golden_test
 from planish._version import __version__
 from planish.codegen.cache import Cache, digest
 from planish.codegen.link import Emit, link
-from planish.codegen.llvm.compile import CompiledKernels, code_bytes, compile_kernels, compile_program, llvm_version
+from planish.codegen.llvm.compile import (
+    CompiledKernels,
+    code_bytes,
+    compile_descriptor,
+    compile_program,
+    compile_variants,
+    llvm_version,
+)
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import target_for
-from planish.frontend import read_model
+from planish.frontend import open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim
@@ -33,7 +40,9 @@ from planish.ir.target_info import TargetInfo
 from planish.ir.types import TensorType
 from planish.passes import PassContext, PassManager, PassReport
 from planish.runtime import Model, load
+from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target
+from planish.variants import Variants, descriptor, join, read_variants, whole_manifest, whole_specs
 
 if TYPE_CHECKING:
     import onnx
@@ -109,6 +118,7 @@ def compile_file(
     passes: str | None = None,
     disable: Sequence[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
+    ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
     cache: bool = True,
     profile: bool = False,
@@ -116,8 +126,9 @@ def compile_file(
     """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
 
     `cpu` is `native`, or an LLVM CPU name such as x86-64-v3; `opt` 0..3 picks the pipeline, `passes` replaces it;
-    `shapes` fixes input shapes; `workers` is the number of compiler processes (default: one per core). With `profile`
-    each run records the time of every kernel call (`runtime.loader.Binding.profile`).
+    `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the artifact
+    has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per core).
+    With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`).
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
     options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache)
@@ -126,32 +137,70 @@ def compile_file(
         raise PlanishError(f"{out}: the folder {out.parent} does not exist: make it, or choose another place")
     report = CompileReport()
     steps = _Steps(report)
-    module = read_model(model, shapes=shapes)
+    variants = read_variants(open_model(model), shapes, ranks)
+    if profile and variants.unranked:
+        raise PlanishError(f"profile: the rank of input {log_text(variants.unranked[0])} is unknown: give its rank")
     steps.done("read")
-    selftest = golden_test(module)
+    selftest = None if variants.unranked else golden_test(variants.modules[0])
     steps.done("self-test")
     target = target_for(options.cpu)
-    report.passes = lower(module, target, options)
-    steps.done("passes")
-    program = _program(module)
-    kernels = compile_kernels(module, program, target, opt=max(1, opt), workers=workers or _threads(), cache=cache)
-    steps.done("kernels")
-    manifest = make_manifest(module, program, kernels, target, report, selftest)
-    features = [f[1:] for f in target.features if f.startswith("+")]
-    text, main = compile_program(
-        program, kernels, target, manifest=manifest.to_json().encode(), features=features, selftest=selftest,
-        profile=profile,
-    )  # fmt: skip
+    parts = _lower_all(variants, target, options, report, steps)
+    mains = _descriptors(parts, variants, report, selftest, profile)
     if profile:
-        report.lowered = Lowered(module, program, kernels, target)
-    _fill(report, program, kernels, main)
+        report.lowered = parts[0]
+    _fill(report, parts, [body for _, body in mains])
     if emit in LINKED:
-        name = str(module.attributes.get("name") or out.stem)
-        link([*kernels.objects, main], weights_image(program), report.weights_bytes, emit, out, name=name)
+        name = str(parts[0].module.attributes.get("name") or out.stem)
+        objects = [body for part in parts for body in part.kernels.objects] + [body for _, body in mains]
+        link(objects, weights_image(*(p.program for p in parts)), report.weights_bytes, emit, out, name=name)
     else:
-        _write_text([*kernels.texts, text], emit, target, out)
+        texts = [text for part in parts for text in part.kernels.texts]
+        _write_text([*texts, *(text for text, _ in mains)], emit, target, out)
     steps.done("link")
     return report
+
+
+def _lower_all(
+    variants: Variants, target: TargetInfo, options: Options, report: CompileReport, steps: _Steps
+) -> list[Lowered]:
+    """Every variant down to kernels in machine code: for an ordinary model one."""
+    passes = variants.each(lambda module: lower(module, target, options))
+    report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
+    programs = [_program(module) for module in variants.modules]
+    if variants.unranked:
+        join(programs)
+    steps.done("passes")
+    pairs = list(zip(variants.modules, programs, strict=True))
+    workers = options.workers or _threads()
+    kernels = compile_variants(pairs, target, opt=max(1, options.opt), workers=workers, cache=options.cache)
+    steps.done("kernels")
+    return [Lowered(module, program, one, target) for (module, program), one in zip(pairs, kernels, strict=True)]
+
+
+def _descriptors(
+    parts: Sequence[Lowered], variants: Variants, report: CompileReport, selftest: SelfTest | None, profile: bool
+) -> list[tuple[str, bytes]]:
+    """LLVM IR text and object of everything that is not a kernel: the program, or those of all variants and the
+    descriptor of the whole."""
+    target = parts[0].target
+    features = [f[1:] for f in target.features if f.startswith("+")]
+    manifests = [make_manifest(p.module, p.program, p.kernels, target, report, selftest) for p in parts]
+    if not variants.unranked:
+        manifest = manifests[0].to_json().encode()
+        program, kernels = parts[0].program, parts[0].kernels
+        main = compile_program(
+            program, kernels, target, manifest=manifest, features=features, selftest=selftest, profile=profile
+        )
+        return [main]
+    programs = [p.program for p in parts]
+    names = [f"planish_variant_{i}" for i in range(len(parts))]
+    inputs, outputs = (_ports(whole_specs(variants, programs, what)) for what in ("inputs", "outputs"))
+    whole = replace(whole_manifest(variants, manifests), inputs=inputs, outputs=outputs)
+    mains = [
+        compile_program(p.program, p.kernels, target, manifest=b"", features=(), name=name)
+        for p, name in zip(parts, names, strict=True)
+    ]
+    return [*mains, compile_descriptor(descriptor(variants, programs, names, whole, features), target)]
 
 
 def lower(module: Module, target: TargetInfo, options: Options) -> list[PassReport]:
@@ -203,20 +252,26 @@ def make_manifest(
 
 
 def _ports(specs: Sequence[tuple[str, TensorType]]) -> tuple[Port, ...]:
-    return tuple(Port(n, t.dtype, tuple(d if isinstance(d, int) else str(d) for d in t.dims)) for n, t in specs)
+    return tuple(Port(name, type.dtype, _shape(type)) for name, type in specs)
+
+
+def _shape(type: TensorType) -> tuple[int | str, ...] | None:
+    return None if type.shape is None else tuple(d if isinstance(d, int) else str(d) for d in type.shape)
 
 
 def _fixed(size: Dim) -> int:
     return size if isinstance(size, int) else size.constant or 0
 
 
-def _fill(report: CompileReport, program: Program, kernels: CompiledKernels, main: bytes) -> None:
-    report.kernels = len(kernels.objects)
-    report.cached_kernels = kernels.cached
-    report.arena_bytes = _fixed(program.attributes["arena_bytes"])
-    report.arena_lower_bound = _fixed(program.attributes.get("arena_lower_bound", 0))
-    report.weights_bytes = int(program.attributes["weights_bytes"])
-    report.code_bytes = sum(code_bytes(o) for o in [*kernels.objects, main])
+def _fill(report: CompileReport, parts: Sequence[Lowered], mains: Sequence[bytes]) -> None:
+    attributes = [p.program.attributes for p in parts]
+    objects = [body for p in parts for body in p.kernels.objects]
+    report.kernels = len(objects)
+    report.cached_kernels = sum(p.kernels.cached for p in parts)
+    report.arena_bytes = max(_fixed(a["arena_bytes"]) for a in attributes)
+    report.arena_lower_bound = max(_fixed(a.get("arena_lower_bound", 0)) for a in attributes)
+    report.weights_bytes = int(attributes[0]["weights_bytes"])
+    report.code_bytes = sum(code_bytes(o) for o in [*objects, *mains])
 
 
 def _write_text(texts: Sequence[str], emit: str, target: TargetInfo, out: Path) -> None:
@@ -237,6 +292,7 @@ def compile(
     passes: str | None = None,
     disable: Sequence[str] = (),
     shapes: Mapping[str, Sequence[int]] | None = None,
+    ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
 ) -> Model:
     """Compile `model` (a path, the bytes of an ONNX file, or a `ModelProto`) and load it.
@@ -247,12 +303,17 @@ def compile(
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
     source = Path(model) if isinstance(model, str | os.PathLike) else model
-    key = _library_key(source, repr((threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()))))
+    key = _library_key(
+        source,
+        repr(
+            (threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()), sorted((ranks or {}).items()))
+        ),
+    )
     place = Cache("models").folder / f"{key}.so"
     if not place.exists():
         compile_file(
             source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
-            shapes=shapes, workers=workers,
+            shapes=shapes, ranks=ranks, workers=workers,
         )  # fmt: skip
     return load(place, threads=threads)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..ir.core import Module
 from ..ir.errors import ModelError
@@ -15,21 +15,47 @@ if TYPE_CHECKING:
 _HEAD = 64  # bytes that tell one format from another
 
 
+class Source(Protocol):
+    """A model that has been opened: it can be read several times, for different shapes and ranks of its inputs."""
+
+    label: str
+    """What messages call it."""
+
+    def unranked(self) -> list[str]:
+        """Names of the inputs whose rank the model leaves open, in order."""
+        ...
+
+    def read(
+        self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
+    ) -> Module:
+        """The model as `read_model` gives it."""
+        ...
+
+
 def read_model(
-    source: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None
+    source: str | Path | bytes | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> Module:
     """Read a model file of any supported format, told by its content, or the bytes of one, or a `ModelProto`.
 
-    `shapes` fixes symbolic dimensions of inputs. Raises `ModelError` for what is no model, `UnsupportedError` for one
-    that planish cannot compile.
+    `shapes` fixes symbolic dimensions of inputs, `ranks` the ranks of inputs that the model leaves open: their
+    dimensions are symbols then. Raises `ModelError` for what is no model, `UnsupportedError` for one that planish
+    cannot compile.
     """
+    return open_model(source).read(shapes=shapes, ranks=ranks)
+
+
+def open_model(source: str | Path | bytes | onnx.ModelProto) -> Source:
+    """Open a model without importing its operators yet. Raises `ModelError` for what is no model."""
     if isinstance(source, str | Path):
         source = Path(source)
         _check_readable(source)
     # Imported here: the onnx package takes long to load, and most of planish works without it.
-    from .onnx import read_onnx
+    from .onnx import OnnxSource
 
-    return read_onnx(source, shapes=shapes)
+    return OnnxSource(source)
 
 
 def _check_readable(path: Path) -> None:
@@ -45,4 +71,4 @@ def _check_readable(path: Path) -> None:
         raise ModelError(f"{path}: cannot read the model: {getattr(e, 'strerror', None) or e}") from e
 
 
-__all__ = ["read_model"]
+__all__ = ["Source", "open_model", "read_model"]

@@ -16,7 +16,14 @@ class ModelError(PlanishError):
 
 
 class UnsupportedError(PlanishError):
-    """The model is valid, but uses operators or types that planish cannot compile. The message lists all of them."""
+    """The model is valid, but uses operators or types that planish cannot compile. The message lists all of them.
+
+    `reason` is the first of them in one line.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class VerifyError(PlanishError):

@@ -149,18 +149,28 @@ def unpack(image: Chunk | np.ndarray, type: TensorType) -> np.ndarray:
     return elements[storage_index(type)]
 
 
-def weights_image(program: Function, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+def weights_image(program: Function, *variants: Function, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """The weights section of a planned program, in order, from its first to its last byte (`weights_bytes` of them);
-    gaps hold zeros. Weights must not overlap."""
+    gaps hold zeros. Weights must not overlap. `variants` are programs whose weights lie in the same section; what
+    several have at one offset is the same."""
     at = 0
-    weights = sorted((op for op in program.walk() if isinstance(op, Weight)), key=lambda op: op.offset)
-    for op in weights:
+    weights = _weights_of(program)
+    placed = {(op.offset, op.result.tensor) for op in weights}
+    for op in (op for variant in variants for op in _weights_of(variant)):
+        if (op.offset, op.result.tensor) not in placed:
+            placed.add((op.offset, op.result.tensor))
+            weights.append(op)
+    for op in sorted(weights, key=lambda op: (op.offset, packed_bytes(op.result.tensor))):
         if op.offset < at:
             raise ValueError(f"weights: expected an offset of at least {at}, got {op.offset}: plan-memory has not run")
         yield from _zeros(op.offset - at, chunk_bytes)
         yield from pack(op.value.array(), op.result.tensor.layout, chunk_bytes)
         at = op.offset + packed_bytes(op.result.tensor)
     yield from _zeros(int(program.attributes["weights_bytes"]) - at, chunk_bytes)
+
+
+def _weights_of(program: Function) -> list[Weight]:
+    return [op for op in program.walk() if isinstance(op, Weight)]
 
 
 def _zeros(count: int, chunk_bytes: int) -> Iterator[bytes]:

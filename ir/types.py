@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .assume import assume_equal, may_assume_equal
 from .expr import Dim, Expr, as_dim, as_expr, const, floordiv, mod, product
 from .expr import ceildiv as _ceildiv
 
@@ -260,7 +261,7 @@ def tensor(dtype: str, *shape: Dim) -> TensorType:
 
 def broadcast(shapes: Iterable[Sequence[Dim]]) -> tuple[Dim, ...] | None:
     """NumPy's broadcast of shapes; None when they do not fit. A symbol against 1 gives the symbol; a symbol against
-    a number above 1 gives the number; two different symbols do not fit."""
+    a number above 1 gives the number; two different symbols do not fit, unless `ir.assume` lets them."""
     result: list[Dim] = []
     for shape in shapes:
         dims = [as_dim(d) for d in shape]
@@ -269,8 +270,12 @@ def broadcast(shapes: Iterable[Sequence[Dim]]) -> tuple[Dim, ...] | None:
         offset = len(result) - len(dims)
         for i, d in enumerate(dims):
             have = result[offset + i]
-            if have == 1 or (isinstance(have, Expr) and isinstance(d, int) and d != 1):
+            if have == 1:
                 result[offset + i] = d
-            elif d != 1 and d != have and not (isinstance(d, Expr) and isinstance(have, int)):
-                return None
+            elif d not in (1, have):
+                symbolic = isinstance(have, Expr) + isinstance(d, Expr)
+                if symbolic == 0 or (symbolic == 2 and not may_assume_equal(have, d)):
+                    return None
+                assume_equal(have, d)
+                result[offset + i] = d if isinstance(have, Expr) and isinstance(d, int) else have
     return tuple(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..ir.constants import FileSource
 from ..ir.core import Module, Op, Value
 from ..ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum
 from ..ir.kernel.form import Kernel, Read, Write
@@ -234,8 +235,34 @@ def _place_weights(program: Program) -> int:
     at = 0
     for op in program.walk():
         if isinstance(op, Weight):
-            size = _int(op.result.tensor.storage_bytes)
-            align = PAGE if size >= _BIG_WEIGHT else ALIGNMENT
-            op.set_attribute("offset", -(-at // align) * align)
-            at = op.offset + size
+            at = _place_weight(op, at)
     return -(-at // ALIGNMENT) * ALIGNMENT
+
+
+def _place_weight(op: Weight, at: int) -> int:
+    """Give `op` the first good offset from `at` on; gives its end."""
+    size = _int(op.result.tensor.storage_bytes)
+    align = PAGE if size >= _BIG_WEIGHT else ALIGNMENT
+    op.set_attribute("offset", -(-at // align) * align)
+    return op.offset + size
+
+
+def share_weights(programs: Sequence[Program]) -> None:
+    """Lay the weights of planned programs out anew, in one section for all: what several of them have, in one layout,
+    is there once."""
+    at = 0
+    places: dict[object, int] = {}
+    for program in programs:
+        for op in program.walk():
+            if not isinstance(op, Weight):
+                continue
+            # Data in memory may be the same though it was computed (folded, say) for each program.
+            source = op.value if isinstance(op.value.source, FileSource) else op.value.digest()
+            key = (source, op.result.tensor)
+            if key in places:
+                op.set_attribute("offset", places[key])
+            else:
+                at = _place_weight(op, at)
+                places[key] = op.offset
+    for program in programs:
+        program.attributes["weights_bytes"] = -(-at // ALIGNMENT) * ALIGNMENT

@@ -87,7 +87,7 @@ class Core:
         for index in range(count(self.model)):
             info(self.model, index, byref(io))
             dims = [io.dims[d] for d in range(io.rank)]
-            shape = tuple(d if d >= 0 else self._symbol(-(d + 1)) for d in dims)
+            shape = None if io.rank < 0 else tuple(d if d >= 0 else self._symbol(-(d + 1)) for d in dims)
             ports.append(Port(io.name.decode(errors="replace"), io.dtype_name.decode(), shape))
         return tuple(ports)
 
@@ -152,7 +152,8 @@ class Context:
         shapes: list[tuple[int, ...]] = []
         for index, port in enumerate(core.outputs):
             dims = core.library.output_shape(self.handle, index)
-            shapes.append(tuple(dims[d] for d in range(len(port.shape))))
+            rank = core.library.output_rank(self.handle, index) if port.shape is None else len(port.shape)
+            shapes.append(tuple(dims[d] for d in range(rank)))
         return shapes
 
     def invoke(self, core: Core) -> None:

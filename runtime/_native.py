@@ -95,6 +95,7 @@ _PROTOTYPES: dict[str, Any] = {
         "planish_set_output": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
         "planish_infer_shapes": (c_int32, c_void_p),
         "planish_prepare": (c_int32, c_void_p),
+        "planish_output_rank": (c_int32, c_void_p, c_int32),
         "planish_output_shape": (POINTER(c_int64), c_void_p, c_int32),
         "planish_arena_bytes": (c_int64, c_void_p),
         "planish_invoke": (c_int32, c_void_p),

@@ -158,7 +158,11 @@ def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:
     unknown = [log_text(str(name)) for name in inputs if name not in names]
     if unknown:
         raise InputError(f"inputs: the model has no input {', '.join(unknown)}; expected {expected}")
-    missing = [f"{log_text(p.name)} ({p.dtype}{list(p.shape)})" for p in ports if p.name not in inputs]
+    missing = [
+        f"{log_text(p.name)} ({p.dtype}{'[*]' if p.shape is None else list(p.shape)})"
+        for p in ports
+        if p.name not in inputs
+    ]
     if missing:
         raise InputError(f"inputs: missing {', '.join(missing)}; expected {expected}")
     return [inputs[port.name] for port in ports]

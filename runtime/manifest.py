@@ -15,11 +15,14 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: its name, element type ("f32", "bf16", "bool" ...) and shape, symbols by name."""
+    """An input or output: its name, element type ("f32", "bf16", "bool" ...) and shape, symbols by name.
+
+    The shape is None when the model leaves the rank open (or, for an output, when it depends on such an input).
+    """
 
     name: str
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: tuple[int | str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,24 @@ class SelfTest:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """The code for one assignment of ranks to the inputs of unknown rank: which ones, and what it takes and gives."""
+
+    ranks: dict[str, int]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Ranks that the model does not take, and why."""
+
+    ranks: dict[str, int]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that is known about an artifact."""
 
@@ -85,11 +106,16 @@ class Manifest:
     memory: Memory = field(default_factory=Memory)
     versions: dict[str, str] = field(default_factory=dict[str, str])
     self_test: SelfTest | None = None
+    variants: tuple[Variant, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
     format: int = FORMAT
 
     def to_json(self) -> str:
         """One line of ASCII JSON; equal manifests give equal text."""
-        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+        data = asdict(self)
+        if not self.variants:  # nearly always
+            del data["variants"], data["refusals"]
+        return json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
@@ -109,7 +135,20 @@ def _known(kind: type[Any], data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _port(data: dict[str, Any]) -> Port:
-    return Port(data["name"], data["dtype"], tuple(data["shape"]))
+    shape = data["shape"]
+    return Port(data["name"], data["dtype"], None if shape is None else tuple(shape))
+
+
+def _ports(data: list[dict[str, Any]]) -> tuple[Port, ...]:
+    return tuple(map(_port, data))
+
+
+def _memory(data: dict[str, Any]) -> Memory:
+    return Memory(**_known(Memory, data.get("memory", {})))
+
+
+def _variant(data: dict[str, Any]) -> Variant:
+    return Variant(dict(data["ranks"]), _ports(data["inputs"]), _ports(data["outputs"]), _memory(data))
 
 
 def _self_test(data: dict[str, Any] | None) -> SelfTest | None:
@@ -130,11 +169,13 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
     target: dict[str, Any] = data.get("target", {})
     return {
         **_known(Manifest, data),
-        "inputs": tuple(map(_port, data["inputs"])),
-        "outputs": tuple(map(_port, data["outputs"])),
+        "inputs": _ports(data["inputs"]),
+        "outputs": _ports(data["outputs"]),
         "symbols": tuple(data.get("symbols", ())),
         "passes": tuple(data.get("passes", ())),
         "target": Target(target.get("triple", ""), target.get("cpu", ""), tuple(target.get("features", ()))),
-        "memory": Memory(**_known(Memory, data.get("memory", {}))),
+        "memory": _memory(data),
         "self_test": _self_test(data.get("self_test")),
+        "variants": tuple(map(_variant, data.get("variants", ()))),
+        "refusals": tuple(Refusal(dict(r["ranks"]), r["reason"]) for r in data.get("refusals", ())),
     }

@@ -69,7 +69,7 @@ def seeded_inputs(ports: Sequence[Port], symbols: Sequence[str], test: SelfTest)
     values = dict(zip(symbols, test.symbols, strict=True))
     inputs: dict[str, Array] = {}
     for index, (port, (lo, hi)) in enumerate(zip(ports, test.ranges, strict=True)):
-        shape = [dim if isinstance(dim, int) else values[dim] for dim in port.shape]
+        shape = [dim if isinstance(dim, int) else values[dim] for dim in port.shape or ()]
         inputs[port.name] = seeded_input(port, index, test.seed, shape, lo, hi)
     return inputs
 

@@ -17,7 +17,8 @@ from .manifest import Port
 
 @dataclass(frozen=True)
 class NodeArg:
-    """An input or output: `name`, `shape` (symbols by name) and `type`, such as "tensor(float)"."""
+    """An input or output: `name`, `shape` (symbols by name; `[]` where the rank is unknown, as in ONNX Runtime) and
+    `type`, such as "tensor(float)"."""
 
     name: str
     shape: list[int | str]
@@ -25,7 +26,7 @@ class NodeArg:
 
     @classmethod
     def of(cls, port: Port) -> NodeArg:
-        return cls(port.name, list(port.shape), ort_type(port.dtype))
+        return cls(port.name, list(port.shape or ()), ort_type(port.dtype))
 
 
 class InferenceSession:

@@ -22,6 +22,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.text import print_function
 from ...runtime.manifest import SelfTest
 from ..cache import Cache, digest
+from .descriptor import MAIN, Descriptor, emit_variants
 from .kernel import KernelCode, emit_kernel
 from .objects import compile_object
 from .program import StageRef, emit_program
@@ -46,8 +47,28 @@ def compile_kernels(
     module: Module, program: Program, target: TargetInfo, *, opt: int = 3, workers: int = 1, cache: bool = True
 ) -> CompiledKernels:
     """Emit and compile every kernel that `program` calls."""
-    done = CompiledKernels()
+    return compile_variants([(module, program)], target, opt=opt, workers=workers, cache=cache)[0]
+
+
+def compile_variants(
+    parts: Sequence[tuple[Module, Program]], target: TargetInfo, *, opt: int = 3, workers: int = 1, cache: bool = True
+) -> list[CompiledKernels]:
+    """The same for several programs that go into one artifact, at once. A kernel that several of them call is among
+    the objects of the first; the first also counts what came from the cache."""
     symbols: dict[str, str] = {}  # symbol -> kernel name that made it
+    done = [_emit_kernels(module, program, target, symbols) for module, program in parts]
+    texts = [text for one in done for text in one.texts]
+    objects, cached = compile_texts(texts, list(symbols.values()), target, opt=opt, workers=workers, cache=cache)
+    remaining = iter(objects)
+    for one in done:
+        one.objects = [next(remaining) for _ in one.texts]
+    done[0].cached = cached
+    return done
+
+
+def _emit_kernels(module: Module, program: Program, target: TargetInfo, symbols: dict[str, str]) -> CompiledKernels:
+    """Stages and texts of the kernels of a program; those of which `symbols` has the symbol are there already."""
+    done = CompiledKernels()
     for call in (op for op in program.walk() if isinstance(op, Call)):
         if call.kernel in done.stages:
             continue
@@ -60,8 +81,6 @@ def compile_kernels(
         if symbol not in symbols:
             symbols[symbol] = call.kernel
             done.texts.append(code.text)
-    names = list(symbols.values())
-    done.objects, done.cached = compile_texts(done.texts, names, target, opt=opt, workers=workers, cache=cache)
     return done
 
 
@@ -127,8 +146,10 @@ def compile_program(
     features: Sequence[str],
     selftest: SelfTest | None = None,
     profile: bool = False,
+    name: str = MAIN,
 ) -> tuple[str, bytes]:
-    """The program's LLVM IR text and object; `profile`: with marks for the runtime's clock."""
+    """The program's LLVM IR text and object; `name`: what its descriptor is called; `profile`: with marks for the
+    runtime's clock."""
     text = emit_program(
         program,
         kernels.stages,
@@ -138,7 +159,14 @@ def compile_program(
         scratch=kernels.scratch,
         selftest=selftest,
         profile=profile,
+        name=name,
     )
+    return text, compile_object(text, target, 1)
+
+
+def compile_descriptor(what: Descriptor, target: TargetInfo) -> tuple[str, bytes]:
+    """The LLVM IR text and object of the descriptor of a model that has variants."""
+    text = emit_variants(what, target)
     return text, compile_object(text, target, 1)
 
 

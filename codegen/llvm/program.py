@@ -1,15 +1,9 @@
-"""A planned program as LLVM IR text: `planish_module_data`, the function that runs the calls, and the one for sizes.
-
-The layout of every structure is that of `runtime/native/planish_abi.h`; the order of fields there and here is one fact
-written twice, which the tests of the artifacts hold together.
-"""
+"""A planned program as LLVM IR text: the function that runs the calls, the one for sizes, and the descriptor."""
 
 from __future__ import annotations
 
-import math
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...ir.core import Op, Region, Value
 from ...ir.errors import PlanishError
@@ -17,10 +11,9 @@ from ...ir.expr import Call as ExprCall
 from ...ir.expr import Dim, Expr, Sym, as_expr
 from ...ir.program import Alloc, Call, If, Input, Output, Program, View, Weight
 from ...ir.target_info import TargetInfo
-from ...ir.types import TensorType
 from ...runtime.manifest import SelfTest
+from .descriptor import MAIN, Descriptor, Text, c_bytes, describe
 
-ABI_VERSION = 1
 _ENV = {"arena": 0, "weights": 8, "inputs": 16, "outputs": 24, "symbols": 32, "scratch": 40, "scratch_stride": 48}
 
 
@@ -34,49 +27,6 @@ class StageRef:
     grain: int
 
 
-@dataclass
-class _Text:
-    """The module under construction: top-level lines, the current function's lines, and a counter for names."""
-
-    globals: list[str] = field(default_factory=list[str])
-    lines: list[str] = field(default_factory=list[str])
-    strings: dict[bytes, str] = field(default_factory=dict[bytes, str])
-    count: int = 0
-
-    def name(self) -> str:
-        self.count += 1
-        return f"%v{self.count}"
-
-    def emit(self, text: str) -> str:
-        """Append `%vN = text`; gives the name."""
-        name = self.name()
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def string(self, data: bytes) -> str:
-        """A private constant with a final NUL; equal strings are shared."""
-        if data not in self.strings:
-            name = f"@.s{len(self.strings)}"
-            self.strings[data] = name
-            body = c_bytes(data + b"\0")
-            self.globals.append(f"{name} = private unnamed_addr constant [{len(data) + 1} x i8] {body}")
-        return self.strings[data]
-
-    def table(self, items: Sequence[str], type: str) -> str:
-        """A private constant array; `null` when empty."""
-        if not items:
-            return "null"
-        name = f"@.t{len(self.globals)}"
-        body = ", ".join(f"{type} {item}" for item in items)
-        self.globals.append(f"{name} = private unnamed_addr constant [{len(items)} x {type}] [{body}]")
-        return name
-
-
-def c_bytes(data: bytes) -> str:
-    """LLVM's constant string: the one place where bytes from a model reach LLVM text."""
-    return 'c"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data) + '"'
-
-
 def emit_program(
     program: Program,
     kernels: Mapping[str, Sequence[StageRef]],
@@ -87,16 +37,22 @@ def emit_program(
     scratch: Dim = 0,
     selftest: SelfTest | None = None,
     profile: bool = False,
+    name: str = MAIN,
 ) -> str:
     """LLVM IR of the module's descriptor. `kernels` gives the stages of each kernel by the name that `p.call` uses;
-    `scratch` is the number of scratch bytes per worker; `features` are the CPU features to check at load. With
-    `profile`, the runtime is told when the run begins (mark 0) and when each stage of each call ends (marks 1, 2 ...
-    in the order of `profile_points`)."""
-    text = _Text()
+    `scratch` is the number of scratch bytes per worker; `features` are the CPU features to check at load; `name` is
+    what the descriptor is called. With `profile`, the runtime is told when the run begins (mark 0) and when each stage
+    of each call ends (marks 1, 2 ... in the order of `profile_points`)."""
+    text = Text()
     nodes: dict[str, int] = {}
     run = _run_function(text, program, kernels, nodes, profile)
     sizes = _sizes_function(text, program, scratch)
-    _descriptor(text, program, list(nodes), features, manifest, selftest)
+    attributes = program.attributes
+    what = Descriptor(
+        attributes["inputs"], attributes["outputs"], program.symbols, attributes["weights_bytes"], list(nodes),
+        features, manifest, selftest,
+    )  # fmt: skip
+    describe(text, what, name)
     declared = sorted({s.symbol for stages in kernels.values() for s in stages})
     externals = [f"declare hidden i32 @{s}(ptr, ptr, ptr, i64, i64, i32)" for s in declared]
     externals.append("declare i32 @planish_parallel(ptr, ptr, ptr, ptr, i64, i64)")
@@ -116,7 +72,7 @@ def profile_points(program: Program, kernels: Mapping[str, Sequence[StageRef]]) 
 
 
 def _run_function(
-    text: _Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int], profile: bool
+    text: Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int], profile: bool
 ) -> list[str]:
     text.lines = []
     body = _Run(text, program, kernels, nodes)
@@ -151,7 +107,7 @@ class _Run:
     """Emits the calls of a program in order."""
 
     def __init__(
-        self, text: _Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int]
+        self, text: Text, program: Program, kernels: Mapping[str, Sequence[StageRef]], nodes: dict[str, int]
     ) -> None:
         self.text = text
         self.kernels = kernels
@@ -282,7 +238,7 @@ def _emit_call(emit: Callable[[str], str], atom: ExprCall, symbols: Mapping[str,
 # -- sizes ----------------------------------------------------------------------------------------------------------
 
 
-def _sizes_function(text: _Text, program: Program, scratch: Dim) -> list[str]:
+def _sizes_function(text: Text, program: Program, scratch: Dim) -> list[str]:
     text.lines = []
     symbols = {name: f"%sym{i}" for i, name in enumerate(program.symbols)}
     for i in range(len(program.symbols)):
@@ -295,89 +251,6 @@ def _sizes_function(text: _Text, program: Program, scratch: Dim) -> list[str]:
         slot = "%sizes" if i == 0 else text.emit(f"getelementptr i64, ptr %sizes, i64 {i}")
         text.lines.append(f"  store i64 {emit_expr(text.emit, as_expr(size), symbols)}, ptr {slot}")
     return ["define internal void @planish_sizes(ptr %symbols, ptr %sizes) {", *text.lines, "  ret void", "}"]
-
-
-# -- descriptor -----------------------------------------------------------------------------------------------------
-
-
-def _descriptor(
-    text: _Text,
-    program: Program,
-    nodes: Sequence[str],
-    features: Sequence[str],
-    manifest: bytes,
-    selftest: SelfTest | None,
-) -> None:
-    inputs: list[tuple[str, TensorType]] = program.attributes["inputs"]
-    outputs: list[tuple[str, TensorType]] = program.attributes["outputs"]
-    names = [
-        text.table([text.string(_c_string(n)) for n in group], "ptr") for group in (program.symbols, nodes, features)
-    ]
-    symbol_table, node_table, feature_table = names
-    fields = [
-        f"i32 {ABI_VERSION}", f"i32 {len(inputs)}", f"i32 {len(outputs)}", f"i32 {len(program.symbols)}",
-        f"ptr {_io_specs(text, program, inputs)}", f"ptr {_io_specs(text, program, outputs)}", f"ptr {symbol_table}",
-        "ptr @planish_run", "ptr @planish_sizes",
-        f"i32 {len(nodes)}", "i32 0", f"ptr {node_table}",
-        f"i32 {len(features)}", "i32 0", f"ptr {feature_table}",
-        f"i64 {program.attributes['weights_bytes']}",
-        f"ptr {text.string(manifest)}", f"i64 {len(manifest)}", f"ptr {_selftest(text, selftest)}",
-    ]  # fmt: skip
-    types = ", ".join(f.split()[0] for f in fields)
-    text.globals.append(f"@planish_module_data = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
-
-
-def _c_string(name: str) -> bytes:
-    """A name for C: NUL would end it, so it is shown as U+2400."""
-    return name.replace("\0", "\u2400").encode("utf-8", "replace")
-
-
-def _io_specs(text: _Text, program: Program, specs: Sequence[tuple[str, TensorType]]) -> str:
-    rows: list[str] = []
-    for name, type in specs:
-        dims = text.table([str(_io_dim(program, d)) for d in type.dims], "i64")
-        fields = [
-            f"ptr {text.string(_c_string(name))}",
-            f"ptr {text.string(type.dtype.encode())}",
-            f"i32 {type.rank}",
-            "i32 0",
-            f"ptr {dims}",
-        ]
-        rows.append("{ " + ", ".join(fields) + " }")
-    return text.table(rows, "{ ptr, ptr, i32, i32, ptr }")
-
-
-def _io_dim(program: Program, dim: Dim) -> int:
-    """Constant dimensions as they are; symbol number n as -(n + 1). Other expressions occur in outputs only, whose
-    dimensions `sizes` gives: they are written as the first symbol of the expression."""
-    if isinstance(dim, int):
-        return dim
-    name = dim.symbol or min(dim.symbols())
-    return -(program.symbols.index(name) + 1)
-
-
-def _selftest(text: _Text, test: SelfTest | None) -> str:
-    if test is None:
-        return "null"
-    symbols = text.table([str(s) for s in test.symbols], "i64")
-    ranges = text.table([_double(v) for pair in test.ranges for v in pair], "double")
-    sums = text.table([_double(v) for pair in test.sums for v in pair or (math.nan, math.nan)], "double")
-    row = "{ i32, i32, i64, double }"
-    samples = text.table(
-        [f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {_double(s.value)} }}" for s in test.samples], row
-    )
-    fields = [
-        f"i64 {test.seed}", f"ptr {symbols}", f"ptr {ranges}", f"ptr {sums}", f"double {_double(test.rtol)}",
-        f"double {_double(test.atol)}", f"i64 {len(test.samples)}", f"ptr {samples}",
-    ]  # fmt: skip
-    types = ", ".join(f.split()[0] for f in fields)
-    text.globals.append(f"@.selftest = private constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
-    return "@.selftest"
-
-
-def _double(value: float) -> str:
-    """LLVM's exact hexadecimal form of a double."""
-    return "0x" + struct.pack(">d", value).hex().upper()
 
 
 __all__ = ["StageRef", "c_bytes", "emit_expr", "emit_program"]

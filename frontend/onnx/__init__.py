@@ -1,5 +1,5 @@
 """The ONNX frontend: `read_onnx` turns a model into a `Module`."""
 
-from .reader import read_onnx
+from .reader import OnnxSource, read_onnx
 
-__all__ = ["read_onnx"]
+__all__ = ["OnnxSource", "read_onnx"]

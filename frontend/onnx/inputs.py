@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from onnx import TensorShapeProto, ValueInfoProto
+from onnx import GraphProto, TensorShapeProto, ValueInfoProto
 
+from ...ir.assume import substituted
 from ...ir.errors import ModelError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.types import TensorType
@@ -14,26 +16,47 @@ from .tensors import UnsupportedType, dtype_name
 from .text import quote, symbol_name
 
 _MAX_DIM = 1 << 40
+_MAX_RANK = 32  # the runtime's
+
+
+def unranked_inputs(graph: GraphProto) -> list[str]:
+    """Names of the tensor inputs of `graph` that have no shape, in order."""
+    constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    free = (i for i in graph.input if i.name not in constants and i.type.WhichOneof("value") == "tensor_type")
+    return [i.name for i in free if not i.type.tensor_type.HasField("shape")]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of the inputs besides the model: `shapes` gives numbers for symbols (one that it fixes is fixed
+    everywhere), `ranks` the ranks of inputs without a shape, `equal` what symbols stand for."""
+
+    shapes: Mapping[str, Sequence[int]]
+    ranks: Mapping[str, int]
+    equal: Mapping[str, Dim]
 
 
 def read_inputs(
-    inputs: Sequence[ValueInfoProto], shapes: Mapping[str, Sequence[int]], file: str, issues: list[Issue]
-) -> list[tuple[str, TensorType | None]]:
-    """Name and type of each input (None: planish lacks the type, and an issue says so). `shapes` gives numbers for
-    symbols; a symbol that it fixes is fixed everywhere."""
+    inputs: Sequence[ValueInfoProto], given: Given, file: str, issues: list[Issue]
+) -> tuple[list[tuple[str, TensorType | None]], set[str]]:
+    """Name and type of each input (None: planish lacks the type, and an issue says so), and the symbols that stand for
+    dimensions without a name."""
     names = [i.name for i in inputs]
-    for name in shapes:
-        if name not in names:
-            known = ", ".join(quote(n) for n in names) or "none"
-            raise ModelError(f"{file}: shapes: no input is called {quote(name)}; the inputs are {known}")
-    reader = _Inputs(file)
-    types = [reader.type(i, shapes.get(i.name), issues) for i in inputs]
-    return [(n, None if t is None else reader.fixed(t)) for n, t in zip(names, types, strict=True)]
+    for what, those in (("shapes", given.shapes), ("ranks", given.ranks)):
+        for name in those:
+            if name not in names:
+                known = ", ".join(quote(n) for n in names) or "none"
+                raise ModelError(f"{file}: {what}: no input is called {quote(name)}; the inputs are {known}")
+    reader = _Inputs(file, given)
+    types = [reader.type(i, given.shapes.get(i.name), issues) for i in inputs]
+    unnamed = {symbol for key, symbol in reader.symbols.items() if key.startswith("a:")}
+    return [(n, None if t is None else reader.fixed(t)) for n, t in zip(names, types, strict=True)], unnamed
 
 
 class _Inputs:
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, given: Given) -> None:
         self.file = file
+        self.given = given
         self.symbols: dict[str, str] = {}  # what the model calls a dimension -> the symbol's name
         self.numbers: dict[str, Dim] = {}  # symbol -> its number, from `shapes`
 
@@ -52,12 +75,27 @@ class _Inputs:
         except UnsupportedType as e:
             issues.append(Issue(quote(info.name, 40), "(input)", "", str(e), "use another type"))
             return None
+        rank = self.given.ranks.get(info.name)
         if not info.type.tensor_type.HasField("shape"):
-            return TensorType(dtype, None if given is None else _numbers(given, where))
+            numbers = None if given is None else _numbers(given, where)
+            if rank is None:
+                return TensorType(dtype, numbers)
+            if numbers is not None and len(numbers) != rank:
+                raise ModelError(f"{where}: expected a shape of rank {rank}, as it is given, got {list(numbers)}")
+            return TensorType(dtype, self._unnamed(rank, info.name, where) if numbers is None else numbers)
+        if rank is not None and rank != len(info.type.tensor_type.shape.dim):
+            have = len(info.type.tensor_type.shape.dim)
+            raise ModelError(f"{where}: it has rank {have} in the model and cannot have rank {rank}")
         shape = tuple(self._dim(d, i, info.name, where) for i, d in enumerate(info.type.tensor_type.shape.dim))
         if given is not None:
             self._fix(shape, _numbers(given, where), where)
         return TensorType(dtype, shape)
+
+    def _unnamed(self, rank: int, name: str, where: str) -> tuple[Dim, ...]:
+        """A shape of `rank` dimensions that the model says nothing of."""
+        if not 0 <= rank <= _MAX_RANK:
+            raise ModelError(f"{where}: expected a rank in 0..{_MAX_RANK}, got {rank}")
+        return tuple(self._dim(TensorShapeProto.Dimension(), i, name, where) for i in range(rank))
 
     def _dim(self, dim: TensorShapeProto.Dimension, index: int, name: str, where: str) -> Dim:
         if dim.HasField("dim_value"):
@@ -88,10 +126,10 @@ class _Inputs:
                 raise ModelError(f"{where}: dimension {i} is {dim} in the model and cannot be {number}")
 
     def fixed(self, type: TensorType) -> TensorType:
-        """The type with all numbers known from `shapes` put in."""
+        """The type with all numbers known from `shapes`, and all equations, put in."""
         if type.shape is None:
             return type
-        dims = (d.substitute(self.numbers) if isinstance(d, Expr) else d for d in type.shape)
+        dims = (substituted(substituted(d, self.numbers), self.given.equal) for d in type.shape)
         return TensorType(type.dtype, tuple(dims))
 
 

@@ -13,15 +13,19 @@ from pathlib import Path
 
 import onnx
 
+from ...ir.assume import assuming, substituted
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
+from ...ir.errors import PlanishError, VerifyError
+from ...ir.expr import Dim
 from . import arith, index, make, names, nn, norm, quant, reduce, shape
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
-from .inputs import read_inputs
-from .nodes import Frame, NodeImporter
+from .inputs import Given, read_inputs, unranked_inputs
+from .node import CONVERTERS, Node, Results, node_label
 from .proto import Loaded, load
 from .report import Issue, unsupported
-from .scope import Item, Scope
+from .scope import Item, Known, Scope, Unsupported
+from .symbolic import fold
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
@@ -30,26 +34,50 @@ _FAMILIES = (arith, index, make, nn, norm, quant, reduce, shape)
 names.register()
 
 
+class OnnxSource:
+    """An ONNX model that has been opened, and can be read several times."""
+
+    def __init__(self, source: Path | str | bytes | onnx.ModelProto) -> None:
+        self._model = load(source)
+        self.label = self._model.label
+
+    def unranked(self) -> list[str]:
+        """Names of the inputs that have no shape in the model."""
+        return unranked_inputs(self._model.proto.graph)
+
+    def read(
+        self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
+    ) -> Module:
+        """As `read_onnx`."""
+        return Importer(self._model, shapes or {}, ranks or {}).run()
+
+
 def read_onnx(
-    path: Path | str | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None
+    path: Path | str | bytes | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> Module:
     """Read an ONNX model: a file (weights and external data stay there, memory-mapped), its bytes, or a ModelProto.
 
-    `shapes` fixes symbolic dimensions: ``{"input": [1, 3, 224, 224]}``. The module's attributes hold name, producer,
-    opset, sha256 and source (the file's name). Raises `ModelError` for a file that is damaged or inconsistent, and one
-    `UnsupportedError` that lists every node planish cannot compile.
+    `shapes` fixes symbolic dimensions: ``{"input": [1, 3, 224, 224]}``; `ranks` gives inputs without a shape a rank:
+    ``{"input": 4}``, with one symbol for each dimension. Without it their type is ``f32[*]``. Dimensions of inputs that
+    must be equal, or have one size, for the operators to fit are so in the result. The module's attributes hold name,
+    producer, opset, sha256 and source (the file's name). Raises `ModelError` for a file that is damaged or
+    inconsistent, and one `UnsupportedError` that lists every node planish cannot compile.
     """
-    return Importer(load(path), shapes or {}).run()
+    return OnnxSource(path).read(shapes=shapes, ranks=ranks)
 
 
 class Importer:
     """One import. Inputs that have an initializer too are constants (`attributes["overridable"]` names them)."""
 
-    def __init__(self, model: Loaded, shapes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, model: Loaded, shapes: Mapping[str, Sequence[int]], ranks: Mapping[str, int]) -> None:
         self.model = model
         self.proto = model.proto.graph
         self.file = model.label
         self.shapes = shapes
+        self.ranks = ranks
         self.tensors = TensorReader(model)
         self.issues: list[Issue] = []
 
@@ -57,7 +85,25 @@ class Importer:
         """Import the model."""
         check_text(self.model.proto, self.file)
         self.opsets = opsets(self.model.proto, self.file)
-        return self._module()
+        self.equal: dict[str, Dim] = {}
+        while True:
+            failed: PlanishError | None = None
+            module: Module | None = None
+            self.issues = []
+            with assuming() as self.assumed:
+                try:
+                    module = self._module()
+                except PlanishError as error:
+                    failed = error
+            # Where dimensions must be equal for the operators to fit, say so in the inputs, and begin again.
+            solved = self.assumed.solve()
+            if not solved:
+                break
+            self.equal = {name: substituted(dim, solved) for name, dim in self.equal.items()} | solved
+        if module is None:
+            assert failed is not None
+            raise failed
+        return module
 
     def _module(self) -> Module:
         graph = self.proto
@@ -66,17 +112,18 @@ class Importer:
         order = ordered(graph, self.file)
         constants = self._constants()
         free = [i for i in graph.input if i.name not in constants]
-        params = read_inputs(free, self.shapes, self.file, self.issues)
+        given = Given(self.shapes, self.ranks, self.equal)
+        params, unnamed = read_inputs(free, given, self.file, self.issues)
+        self.assumed.free.update(unnamed)
         good = {name: type for name, type in params if type is not None}
         main = Graph("main", list(good.values()), list(good), [o.name for o in graph.output])
         self.scope = Scope(main.body)
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
-        frame = Frame(self.scope, self.opsets, used_names(graph))
-        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues)
+        self.used = used_names(graph)
         for node in order:
-            nodes.convert(node, frame)
+            self._convert(node)
         if self.issues:
             raise unsupported(self.issues, self.file)
         main.body.append(Return(tuple(self._outputs())))
@@ -129,6 +176,51 @@ class Importer:
 
     def _issue_tensor(self, name: str, reason: str) -> None:
         self.issues.append(Issue(quote(name, 40), "(initializer)", "", reason, "store it in another type"))
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def _convert(self, proto: onnx.NodeProto) -> None:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        opset = self.opsets[domain]
+        outputs = [o for o in proto.output if o]
+        function = CONVERTERS.get((domain, proto.op_type))
+        failed = any(name and self.scope.items[name] is None for name in proto.input)
+        if function is None or failed:
+            if function is None:
+                self._issue(proto, opset, "the operator is not supported", "")
+            self.scope.items.update(dict.fromkeys(outputs))
+            return
+        node = Node(proto, opset if domain == "" else self.opsets.get("", 0), self.scope, self.tensors, self.used)
+        self.scope.builder.loc = node.loc
+        try:
+            results: Results | None = fold(node)
+            self._bind(node, function(node) if results is None else results)
+        except Unsupported as e:
+            self._issue(proto, opset, e.reason, e.advice)
+            self.scope.items.update(dict.fromkeys(outputs))
+        except VerifyError as e:  # from an operation that `make` did not build
+            raise node.error(str(e)) from e
+
+    def _issue(self, proto: onnx.NodeProto, opset: int, reason: str, advice: str) -> None:
+        operator = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
+        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], str(opset), reason, advice))
+
+    def _bind(self, node: Node, results: Results) -> None:
+        listed = [results] if isinstance(results, Value | Known | ConstantData) else list(results)
+        for i, name in enumerate(node.proto.output):
+            result = listed[i] if i < len(listed) else None
+            if not name:
+                continue
+            if result is None:
+                if name in self.used:
+                    raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
+                continue
+            if isinstance(result, Value):
+                result.name = result.name or name
+                self.scope.items[name] = Item(value=result)
+            else:
+                known, data = (result, None) if isinstance(result, Known) else (None, result)
+                self.scope.items[name] = Item(data=data, known=known)
 
     # -- what comes out -------------------------------------------------------------------------------------------
 

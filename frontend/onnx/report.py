@@ -34,4 +34,6 @@ def unsupported(issues: list[Issue], file: str) -> UnsupportedError:
     most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     summary = ", ".join(f"{name} ({n})" for name, n in most[:8]) + (", ..." if len(most) > 8 else "")
     what = "1 node cannot be compiled" if count == 1 else f"{count} nodes cannot be compiled"
-    return UnsupportedError("\n".join([f"{file}: {what}: {summary}", *lines]))
+    first = issues[0]
+    reason = f"{first.node} ({first.operator}): {first.reason}" + (f" (and {count - 1} more)" if count > 1 else "")
+    return UnsupportedError("\n".join([f"{file}: {what}: {summary}", *lines]), reason)

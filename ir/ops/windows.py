@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..assume import assume_equal
 from ..core import Value
 from ..errors import expect
 from ..expr import Dim, Expr, as_dim, as_expr, const, floordiv
@@ -74,7 +75,8 @@ def window_names(rank: int) -> tuple[str, ...]:
 
 
 def may_equal(x: Dim, y: Dim) -> bool:
-    """False when two dimensions are known to differ."""
+    """False when two dimensions are known to differ; else it is assumed that they are equal."""
+    assume_equal(x, y)
     return not (isinstance(x, int) and isinstance(y, int)) or x == y
 
 

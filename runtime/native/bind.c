@@ -16,7 +16,7 @@ static void describe_dtype(char *text, size_t size, planish_dtype dtype) {
 }
 
 static void describe_dims(char *text, size_t size, const planish_module *module, int32_t rank, const int64_t *dims) {
-  size_t used = (size_t)snprintf(text, size, "[");
+  size_t used = (size_t)snprintf(text, size, rank < 0 ? "[*" : "[");
   for (int32_t d = 0; d < rank && used + 60 < size; d++) {
     const char *comma = d ? "," : "";
     planish_quoted quoted;
@@ -47,13 +47,14 @@ static planish_status check_shape(planish_context *context, const char *what, co
                                   const planish_tensor *tensor) {
   char expected[256], got[256];
   planish_quoted name;
-  bool fits = tensor->ndim == spec->rank;
+  bool fits = spec->rank < 0 ? tensor->ndim >= 0 && tensor->ndim <= PLANISH_MAX_RANK : tensor->ndim == spec->rank;
   for (int32_t d = 0; fits && d < spec->rank; d++)
     fits = tensor->shape[d] >= 0 && (spec->dims[d] < 0 || spec->dims[d] == tensor->shape[d]);
   if (fits) return PLANISH_OK;
   if (tensor->ndim < 0 || tensor->ndim > PLANISH_MAX_RANK)
-    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: rank: expected %d, got %d", what,
-                       planish_quote(&name, spec->name), spec->rank, tensor->ndim);
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: rank: expected %s%d, got %d", what,
+                       planish_quote(&name, spec->name), spec->rank < 0 ? "0 to " : "",
+                       spec->rank < 0 ? PLANISH_MAX_RANK : spec->rank, tensor->ndim);
   describe_dims(expected, sizeof expected, context->model->module, spec->rank, spec->dims);
   size_t used = (size_t)snprintf(got, sizeof got, "[");
   for (int32_t d = 0; d < tensor->ndim && used + 30 < sizeof got; d++)
@@ -112,10 +113,11 @@ static planish_status no_such(planish_context *context, const char *what, uint32
 planish_status planish_set_input(planish_context *context, int32_t index, const planish_tensor *tensor) {
   const planish_module *module = context->model->module;
   if (index < 0 || (uint32_t)index >= module->n_inputs) return no_such(context, "input", module->n_inputs, index);
-  planish_status status = check(context, "input", &module->inputs[index], tensor);
+  planish_status status = planish_check_rank(module, index, tensor->ndim, &context->message);
+  if (!status) status = check(context, "input", &module->inputs[index], tensor);
   if (status) return status;
   planish_slot *slot = &context->inputs[index];
-  bool same_shape = slot->bound;
+  bool same_shape = slot->bound && slot->tensor.ndim == tensor->ndim;
   for (int32_t d = 0; same_shape && d < tensor->ndim; d++) same_shape = slot->shape[d] == tensor->shape[d];
   fill(slot, tensor);
   context->env.inputs[index] = slot->tensor.data;
@@ -144,8 +146,13 @@ planish_status planish_set_output(planish_context *context, int32_t index, const
   return PLANISH_OK;
 }
 
+int32_t planish_output_rank(const planish_context *context, int32_t index) {
+  const planish_module *module = context->module;
+  return context->inferred && index >= 0 && (uint32_t)index < module->n_outputs ? module->outputs[index].rank : -1;
+}
+
 const int64_t *planish_output_shape(const planish_context *context, int32_t index) {
-  const planish_module *module = context->model->module;
+  const planish_module *module = context->module;
   if (!context->inferred || index < 0 || (uint32_t)index >= module->n_outputs) return NULL;
   const int64_t *dims = context->sizes + 2;
   for (int32_t i = 0; i < index; i++) dims += module->outputs[i].rank;

@@ -9,7 +9,8 @@ _Static_assert(offsetof(planish_env, weights) == 8 && offsetof(planish_env, symb
                "planish_env");
 _Static_assert(sizeof(planish_io_spec) == 32 && sizeof(planish_selftest_sample) == 24, "planish_io_spec, sample");
 _Static_assert(offsetof(planish_module, run) == 40 && offsetof(planish_module, features) == 80 &&
-                   offsetof(planish_module, selftest) == 112 && sizeof(planish_module) == 120,
+                   offsetof(planish_module, selftest) == 112 && offsetof(planish_module, variants) == 128 &&
+                   sizeof(planish_module) == 144 && sizeof(planish_refusal) == 16,
                "planish_module");
 _Static_assert(sizeof(planish_tensor) == 48 && offsetof(planish_tensor, shape) == 24 &&
                    offsetof(planish_managed_tensor, tensor) == 32,
@@ -58,7 +59,7 @@ static bool first_failure(planish_context *context, int status) {
 }
 
 static const char *node_name(const planish_context *context, int32_t node, planish_quoted *buffer) {
-  const planish_module *module = context->model->module;
+  const planish_module *module = context->module;
   return planish_quote(buffer, node >= 0 && (uint32_t)node < module->n_nodes ? module->nodes[node] : "unknown");
 }
 

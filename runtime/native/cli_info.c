@@ -5,7 +5,7 @@
 #include "cli.h"
 
 void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size) {
-  size_t used = (size_t)snprintf(text, size, "%s[", io->dtype_name);
+  size_t used = (size_t)snprintf(text, size, "%s[%s", io->dtype_name, io->rank < 0 ? "*" : "");
   for (int32_t d = 0; d < io->rank && used + 64 < size; d++) {
     planish_quoted quoted;
     const char *comma = d ? "," : "";
@@ -32,6 +32,16 @@ static void list(const planish_model *model, const char *title, int32_t count,
   }
 }
 
+static void list_ranks(const planish_module *module) {
+  for (uint32_t i = 0; i < module->n_inputs; i++) {
+    planish_quoted name;
+    char ranks[300];
+    if (module->inputs[i].rank >= 0) continue;
+    planish_list_ranks(module, (int32_t)i, ranks, sizeof ranks);
+    printf("%-9s %s%s\n", "ranks", planish_quote(&name, module->inputs[i].name), ranks);
+  }
+}
+
 int planish_cli_info(const planish_model *model, const planish_options *options) {
   const planish_module *module = model->module;
   planish_quoted name;
@@ -45,6 +55,7 @@ int planish_cli_info(const planish_model *model, const planish_options *options)
   printf("%-9s %s\n", "model", planish_quote(&name, planish_model_name(model)));
   list(model, "inputs", planish_input_count(model), planish_input_info);
   list(model, "outputs", planish_output_count(model), planish_output_info);
+  list_ranks(module);
   printf("%-9s %.2f MB\n", "weights", (double)module->weights_bytes / 1e6);
   printf("%-9s", "cpu");
   for (uint32_t i = 0; i < module->n_features; i++) printf(" %s", module->features[i]);

@@ -34,7 +34,8 @@ void planish_context_destroy(planish_context *context) {
 static planish_slot *make_slots(const planish_io_spec *specs, uint32_t count) {
   planish_slot *slots = calloc((size_t)count + 1, sizeof *slots);
   for (uint32_t i = 0; slots && i < count; i++) {
-    slots[i].shape = calloc((size_t)specs[i].rank + 1, sizeof(int64_t));
+    size_t rank = specs[i].rank < 0 ? PLANISH_MAX_RANK : (size_t)specs[i].rank;
+    slots[i].shape = calloc(rank + 1, sizeof(int64_t));
     slots[i].tensor.shape = slots[i].shape;
     if (!slots[i].shape) {
       free_slots(slots, count);
@@ -47,7 +48,8 @@ static planish_slot *make_slots(const planish_io_spec *specs, uint32_t count) {
 static bool allocate_parts(planish_context *context) {
   const planish_module *module = context->model->module;
   size_t n_sizes = 2;
-  for (uint32_t i = 0; i < module->n_outputs; i++) n_sizes += (size_t)module->outputs[i].rank;
+  for (uint32_t i = 0; i < module->n_outputs; i++)
+    n_sizes += module->outputs[i].rank < 0 ? PLANISH_MAX_RANK : (size_t)module->outputs[i].rank;
   context->inputs = make_slots(module->inputs, module->n_inputs);
   context->outputs = make_slots(module->outputs, module->n_outputs);
   context->env.inputs = calloc((size_t)module->n_inputs + 1, sizeof(void *));
@@ -72,6 +74,7 @@ planish_status planish_context_create(const planish_model *model, planish_pool *
     return planish_say(message, PLANISH_OUT_OF_MEMORY, "context: out of memory");
   }
   made->model = model;
+  made->module = model->module;
   made->pool = pool;
   made->threads = threads > 0 && threads < pool->size ? threads : pool->size;
   if (!allocate_parts(made)) {
@@ -108,16 +111,24 @@ static bool reserve(void **memory, int64_t *capacity, int64_t bytes) {
   return true;
 }
 
+static planish_status check_bound(planish_context *context) {
+  const planish_module *module = context->model->module;
+  planish_quoted name;
+  for (uint32_t i = 0; i < module->n_inputs; i++)
+    if (!context->inputs[i].bound)
+      return planish_say(&context->message, PLANISH_NOT_READY, "input %s is not set",
+                         planish_quote(&name, module->inputs[i].name));
+  return PLANISH_OK;
+}
+
 /* First use binds a symbol, later uses must agree. */
 static planish_status bind_symbols(planish_context *context) {
-  const planish_module *module = context->model->module;
+  const planish_module *module = context->module;
   uint32_t binder[module->n_symbols + 1];
   for (uint32_t s = 0; s < module->n_symbols; s++) context->symbols[s] = -1;
   for (uint32_t i = 0; i < module->n_inputs; i++) {
     const planish_io_spec *spec = &module->inputs[i];
     planish_quoted name, symbol_name, other;
-    if (!context->inputs[i].bound)
-      return planish_say(&context->message, PLANISH_NOT_READY, "input %s is not set", planish_quote(&name, spec->name));
     for (int32_t d = 0; d < spec->rank; d++) {
       if (spec->dims[d] >= 0) continue;
       int64_t symbol = -(spec->dims[d] + 1), value = context->inputs[i].shape[d];
@@ -136,7 +147,7 @@ static planish_status bind_symbols(planish_context *context) {
 }
 
 static planish_status fit_output(planish_context *context, uint32_t index, const int64_t *dims) {
-  const planish_io_spec *spec = &context->model->module->outputs[index];
+  const planish_io_spec *spec = &context->module->outputs[index];
   planish_slot *slot = &context->outputs[index];
   const planish_dtype_info *type = planish_dtype_find(spec->dtype);
   planish_quoted name;
@@ -144,6 +155,9 @@ static planish_status fit_output(planish_context *context, uint32_t index, const
   if (bytes < 0)
     return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %s is too large or of an unknown type",
                        planish_quote(&name, spec->name));
+  if (slot->bound && slot->tensor.ndim != spec->rank)
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %s: rank of the buffer: expected %d, got %d",
+                       planish_quote(&name, spec->name), spec->rank, slot->tensor.ndim);
   for (int32_t d = 0; slot->bound && d < spec->rank; d++)
     if (slot->shape[d] != dims[d])
       return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
@@ -163,7 +177,7 @@ static planish_status fit_output(planish_context *context, uint32_t index, const
 
 /* A kernel may write an output while inputs are still to be read. */
 static planish_status check_overlap(planish_context *context, uint32_t output) {
-  const planish_module *module = context->model->module;
+  const planish_module *module = context->module;
   const planish_slot *out = &context->outputs[output];
   uintptr_t out_begin = (uintptr_t)out->tensor.data, out_end = out_begin + (uintptr_t)out->bytes;
   planish_quoted name, other;
@@ -182,7 +196,7 @@ static planish_status check_overlap(planish_context *context, uint32_t output) {
 }
 
 static planish_status fit_outputs(planish_context *context) {
-  const planish_module *module = context->model->module;
+  const planish_module *module = context->module;
   const int64_t *dims = context->sizes + 2;
   planish_status status = PLANISH_OK;
   for (uint32_t i = 0; i < module->n_outputs && !status; i++) {
@@ -195,9 +209,11 @@ static planish_status fit_outputs(planish_context *context) {
 
 planish_status planish_infer_shapes(planish_context *context) {
   if (context->inferred) return PLANISH_OK;
-  planish_status status = bind_symbols(context);
+  planish_status status = check_bound(context);
+  if (!status) status = planish_choose_variant(context);
+  if (!status) status = bind_symbols(context);
   if (status) return status;
-  context->model->module->sizes(context->symbols, context->sizes);
+  context->module->sizes(context->symbols, context->sizes);
   context->inferred = true;
   return PLANISH_OK;
 }
@@ -228,7 +244,7 @@ planish_status planish_invoke(planish_context *context) {
   planish_status status = planish_prepare(context);
   if (status) return status;
   atomic_store(&context->failed, 0);
-  int32_t result = context->model->module->run(&context->env);
+  int32_t result = context->module->run(&context->env);
   planish_status failed = atomic_load(&context->failed);
   if (failed) return failed;
   if (result)

@@ -41,6 +41,7 @@ typedef struct planish_profile_state { /* profile.c */
 struct planish_context {
   planish_env env; /* must stay first: generated code gets a pointer to it */
   const planish_model *model;
+  const planish_module *module; /* the model's, or the variant that fits the ranks of the inputs */
   planish_pool *pool;
   int32_t threads;
   bool inferred, prepared; /* valid: symbols and sizes; all memory and pointers */
@@ -78,6 +79,14 @@ double planish_f16_value(uint16_t bits);
 double planish_bf16_value(uint16_t bits);
 uint16_t planish_f16_bits(double value);
 uint16_t planish_bf16_bits(double value);
+
+/* variants.c: models with inputs of unknown rank. */
+/* Whether some variant takes an input of this rank. */
+planish_status planish_check_rank(const planish_module *module, int32_t input, int32_t rank, planish_message *message);
+/* Make the variant that fits the ranks of all inputs, which are bound, the module of the context. */
+planish_status planish_choose_variant(planish_context *context);
+/* " 1 2 3": the ranks that input number `input` may have, in order. */
+void planish_list_ranks(const planish_module *module, int32_t input, char *text, size_t size);
 
 /* cpu.c: PLANISH_OK, or PLANISH_UNSUPPORTED_CPU and a message that names the missing features. */
 planish_status planish_check_cpu(const char *const *features, uint32_t count, planish_message *message);

@@ -97,7 +97,8 @@ typedef struct planish_value {
 /* ---- the model ---- */
 typedef struct planish_model planish_model;
 
-/* What an input or output is declared to be. `dims` >= 0 are constants, < 0 the symbol of number -(d + 1). */
+/* What an input or output is declared to be. `dims` >= 0 are constants, < 0 the symbol of number -(d + 1). `rank` -1:
+ * the model leaves it open; then `dims` is NULL. */
 typedef struct planish_io {
   const char *name;
   const char *dtype_name; /* "f32", "bf16", "i64", "bool" ... */
@@ -165,6 +166,8 @@ PLANISH_API planish_status planish_infer_shapes(planish_context *context);
 PLANISH_API planish_status planish_prepare(planish_context *context);
 /* The shape of an output after planish_infer_shapes; NULL before it. Valid until other inputs are set. */
 PLANISH_API const int64_t *planish_output_shape(const planish_context *context, int32_t index);
+/* The number of dimensions of an output after planish_infer_shapes; -1 before it. */
+PLANISH_API int32_t planish_output_rank(const planish_context *context, int32_t index);
 /* Bytes of the planned arena after planish_infer_shapes. */
 PLANISH_API int64_t planish_arena_bytes(const planish_context *context);
 /* Run the model on what is bound. */

@@ -82,7 +82,8 @@ auto view(C &container, std::vector<std::int64_t> shape) {
   return made;
 }
 
-// What an input or output is declared to be; a dimension is a number or the name of a symbol.
+// What an input or output is declared to be; a dimension is a number or the name of a symbol. A model that leaves the
+// rank open has rank -1 and no shape here.
 struct Port {
   struct Dim {
     std::int64_t size;   // -1: a symbol
@@ -90,6 +91,7 @@ struct Port {
   };
   std::string name, dtype;
   std::vector<Dim> shape;
+  std::int32_t rank;
 };
 
 class Model {
@@ -122,7 +124,7 @@ class Model {
     for (std::int32_t i = 0; i < count; i++) {
       planish_io io;
       if (auto status = info(model_, i, &io)) throw Error(status, "no such input or output");
-      Port port{io.name, io.dtype_name, {}};
+      Port port{io.name, io.dtype_name, {}, io.rank};
       for (std::int32_t d = 0; d < io.rank; d++) {
         if (io.dims[d] >= 0) port.shape.push_back({io.dims[d], {}});
         else port.shape.push_back({-1, planish_symbol_name(model_, static_cast<std::int32_t>(-(io.dims[d] + 1)))});

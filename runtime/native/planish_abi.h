@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define PLANISH_ABI_VERSION 1u
+#define PLANISH_ABI_VERSION 2u
 
 /* State of one call, first member of the runtime's context. Generated code reads it, and writes none of its fields. */
 typedef struct planish_env planish_env;
@@ -60,7 +60,7 @@ void planish_profile(planish_env *env, int32_t mark);
 typedef struct planish_io_spec {
   const char *name;
   const char *dtype;
-  int32_t rank;
+  int32_t rank;        /* -1: known per variant only; then dims is NULL */
   const int64_t *dims; /* >= 0: constant; < 0: the symbol of number -(d + 1) */
 } planish_io_spec;
 
@@ -88,8 +88,20 @@ typedef struct planish_selftest {
   const planish_selftest_sample *samples;
 } planish_selftest;
 
-/* Describes one compiled model. The generated object defines exactly one: `planish_module_data`. */
-typedef struct planish_module {
+typedef struct planish_module planish_module;
+
+/* Ranks that the model does not take, and why. */
+typedef struct planish_refusal {
+  const int32_t *ranks; /* of each input; -1: any, it is known without variants */
+  const char *reason;
+} planish_refusal;
+
+/* Describes one compiled model. The generated objects define exactly one of global name: `planish_module_data`.
+ *
+ * A model with inputs of unknown rank has one variant for each assignment of ranks. Then `run` and `sizes` are NULL, and
+ * each of the `variants` is a whole module over the same weights, with the same symbols, names and element types, without
+ * variants, features, manifest and self-test of its own. Ranks that differ between variants are -1 here. */
+struct planish_module {
   uint32_t abi_version, n_inputs, n_outputs, n_symbols; /* abi_version = PLANISH_ABI_VERSION */
   const planish_io_spec *inputs, *outputs;
   const char *const *symbols;    /* names */
@@ -105,7 +117,10 @@ typedef struct planish_module {
   const char *manifest; /* JSON, see runtime/manifest.py */
   uint64_t manifest_bytes;
   const planish_selftest *selftest; /* may be NULL */
-} planish_module;
+  uint32_t n_variants, n_refusals;
+  const planish_module *const *variants;
+  const planish_refusal *refusals;
+};
 
 extern const planish_module planish_module_data;
 

@@ -47,6 +47,10 @@ planish_status planish_seeded_input(const planish_module *module, int32_t index,
   const planish_selftest *test = module->selftest;
   const planish_dtype_info *info = planish_dtype_find(spec->dtype);
   planish_quoted name;
+  if (spec->rank < 0)
+    return planish_say(message, PLANISH_INVALID_ARGUMENT,
+                       "input %s: the model leaves its rank open; give it with --input or --inputs",
+                       planish_quote(&name, spec->name));
   if (!info || info->dtype.code == COMPLEX || spec->rank > PLANISH_MAX_RANK)
     return planish_say(message, PLANISH_FAILED, "input %s: cannot make values of type %s",
                        planish_quote(&name, spec->name), spec->dtype);

@@ -1,0 +1,1 @@
+../../driver/variants.py

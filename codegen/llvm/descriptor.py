@@ -1,0 +1,172 @@
+"""The descriptor of a compiled model: a `planish_module` as LLVM IR text.
+
+The layout of every structure is that of `runtime/native/planish_abi.h`; the order of fields there and here is one fact
+written twice, which the tests of the artifacts hold together.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ...ir.expr import Dim
+from ...ir.target_info import TargetInfo
+from ...ir.types import TensorType
+from ...runtime.manifest import SelfTest
+
+ABI_VERSION = 2
+MAIN = "planish_module_data"
+Ports = Sequence[tuple[str, TensorType]]
+
+
+@dataclass
+class Text:
+    """The module under construction: top-level lines, the current function's lines, and a counter for names."""
+
+    globals: list[str] = field(default_factory=list[str])
+    lines: list[str] = field(default_factory=list[str])
+    strings: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    count: int = 0
+
+    def name(self) -> str:
+        self.count += 1
+        return f"%v{self.count}"
+
+    def emit(self, text: str) -> str:
+        """Append `%vN = text`; gives the name."""
+        name = self.name()
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def string(self, data: bytes) -> str:
+        """A private constant with a final NUL; equal strings are shared."""
+        if data not in self.strings:
+            name = f"@.s{len(self.strings)}"
+            self.strings[data] = name
+            body = c_bytes(data + b"\0")
+            self.globals.append(f"{name} = private unnamed_addr constant [{len(data) + 1} x i8] {body}")
+        return self.strings[data]
+
+    def table(self, items: Sequence[str], type: str) -> str:
+        """A private constant array; `null` when empty."""
+        if not items:
+            return "null"
+        name = f"@.t{len(self.globals)}"
+        body = ", ".join(f"{type} {item}" for item in items)
+        self.globals.append(f"{name} = private unnamed_addr constant [{len(items)} x {type}] [{body}]")
+        return name
+
+
+def c_bytes(data: bytes) -> str:
+    """LLVM's constant string: the one place where bytes from a model reach LLVM text."""
+    return 'c"' + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data) + '"'
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a `planish_module` says. `variants` are the names of other descriptors, one for each assignment of ranks to
+    the inputs of unknown rank; `refusals` the ranks (-1 where the rank is known) that have no variant, and why."""
+
+    inputs: Ports
+    outputs: Ports
+    symbols: Sequence[str]
+    weights_bytes: int
+    nodes: Sequence[str] = ()
+    features: Sequence[str] = ()
+    manifest: bytes = b""
+    selftest: SelfTest | None = None
+    variants: Sequence[str] = ()
+    refusals: Sequence[tuple[Sequence[int], str]] = ()
+
+
+def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
+    """Add the constant `name` to `text`. The code of one without variants is `@planish_run` and `@planish_sizes`."""
+    symbol_table, node_table, feature_table = (
+        text.table([text.string(_c_string(n)) for n in group], "ptr")
+        for group in (what.symbols, what.nodes, what.features)
+    )
+    code = ["ptr null", "ptr null"] if what.variants else ["ptr @planish_run", "ptr @planish_sizes"]
+    fields = [
+        f"i32 {ABI_VERSION}", f"i32 {len(what.inputs)}", f"i32 {len(what.outputs)}", f"i32 {len(what.symbols)}",
+        f"ptr {_io_specs(text, what.symbols, what.inputs)}", f"ptr {_io_specs(text, what.symbols, what.outputs)}",
+        f"ptr {symbol_table}", *code,
+        f"i32 {len(what.nodes)}", "i32 0", f"ptr {node_table}",
+        f"i32 {len(what.features)}", "i32 0", f"ptr {feature_table}",
+        f"i64 {what.weights_bytes}",
+        f"ptr {text.string(what.manifest)}", f"i64 {len(what.manifest)}", f"ptr {_selftest(text, what.selftest)}",
+        f"i32 {len(what.variants)}", f"i32 {len(what.refusals)}",
+        f"ptr {text.table([f'@{v}' for v in what.variants], 'ptr')}", f"ptr {_refusals(text, what.refusals)}",
+    ]  # fmt: skip
+    types = ", ".join(f.split()[0] for f in fields)
+    text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
+
+
+def emit_variants(what: Descriptor, target: TargetInfo) -> str:
+    """LLVM IR of the descriptor of a model that has variants; theirs are in other modules."""
+    text = Text()
+    describe(text, what)
+    externals = [f"@{name} = external hidden constant i8" for name in what.variants]
+    return "\n".join([f'target triple = "{target.triple}"', "", *externals, "", *text.globals]) + "\n"
+
+
+def _refusals(text: Text, refusals: Sequence[tuple[Sequence[int], str]]) -> str:
+    rows: list[str] = []
+    for ranks, reason in refusals:
+        table = text.table([str(rank) for rank in ranks], "i32")
+        rows.append(f"{{ ptr {table}, ptr {text.string(_c_string(reason))} }}")
+    return text.table(rows, "{ ptr, ptr }")
+
+
+def _c_string(name: str) -> bytes:
+    """A name for C: NUL would end it, so it is shown as U+2400."""
+    return name.replace("\0", "\u2400").encode("utf-8", "replace")
+
+
+def _io_specs(text: Text, symbols: Sequence[str], specs: Ports) -> str:
+    rows: list[str] = []
+    for name, type in specs:
+        dims = text.table([str(_io_dim(symbols, d)) for d in type.shape or ()], "i64")
+        fields = [
+            f"ptr {text.string(_c_string(name))}",
+            f"ptr {text.string(type.dtype.encode())}",
+            f"i32 {-1 if type.shape is None else type.rank}",
+            "i32 0",
+            f"ptr {dims}",
+        ]
+        rows.append("{ " + ", ".join(fields) + " }")
+    return text.table(rows, "{ ptr, ptr, i32, i32, ptr }")
+
+
+def _io_dim(symbols: Sequence[str], dim: Dim) -> int:
+    """Constant dimensions as they are; symbol number n as -(n + 1). Other expressions occur in outputs only, whose
+    dimensions `sizes` gives: they are written as the first symbol of the expression."""
+    if isinstance(dim, int):
+        return dim
+    name = dim.symbol or min(dim.symbols())
+    return -(symbols.index(name) + 1)
+
+
+def _selftest(text: Text, test: SelfTest | None) -> str:
+    if test is None:
+        return "null"
+    symbols = text.table([str(s) for s in test.symbols], "i64")
+    ranges = text.table([_double(v) for pair in test.ranges for v in pair], "double")
+    sums = text.table([_double(v) for pair in test.sums for v in pair or (math.nan, math.nan)], "double")
+    row = "{ i32, i32, i64, double }"
+    samples = text.table(
+        [f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {_double(s.value)} }}" for s in test.samples], row
+    )
+    fields = [
+        f"i64 {test.seed}", f"ptr {symbols}", f"ptr {ranges}", f"ptr {sums}", f"double {_double(test.rtol)}",
+        f"double {_double(test.atol)}", f"i64 {len(test.samples)}", f"ptr {samples}",
+    ]  # fmt: skip
+    types = ", ".join(f.split()[0] for f in fields)
+    text.globals.append(f"@.selftest = private constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
+    return "@.selftest"
+
+
+def _double(value: float) -> str:
+    """LLVM's exact hexadecimal form of a double."""
+    return "0x" + struct.pack(">d", value).hex().upper()

@@ -1,0 +1,188 @@
+"""Models with inputs of unknown rank: one variant of the program for each assignment of ranks that type-checks.
+
+Each variant is an ordinary program whose shapes are symbols. All of them share symbols, weights and equal kernels; the
+runtime picks the one that fits the ranks of the inputs at hand (runtime/native/variants.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
+from typing import TypeVar
+
+from planish.codegen.llvm.descriptor import Descriptor
+from planish.frontend import Source
+from planish.ir.core import Module
+from planish.ir.errors import ModelError, PlanishError, UnsupportedError
+from planish.ir.program import Program
+from planish.ir.types import TensorType
+from planish.passes.plan_memory import share_weights
+from planish.runtime.escape import log_text
+from planish.runtime.manifest import Manifest, Memory, Refusal
+from planish.runtime.manifest import Variant as VariantFacts
+
+MAX_RANK = 6
+MOST_VARIANTS = 49
+_MOST_TRIES = 343
+_REASON = 300  # characters of a reason that the runtime shows; the manifest has all
+
+T = TypeVar("T")
+Specs = Sequence[tuple[str, TensorType]]
+
+
+@dataclass
+class Variant:
+    """The model for one assignment of ranks, by the names of the inputs whose rank it leaves open."""
+
+    ranks: dict[str, int]
+    module: Module
+
+
+@dataclass
+class Variants:
+    """A model as it was read: all variants of one with inputs of unknown rank (`unranked`), else just the model."""
+
+    label: str
+    unranked: tuple[str, ...]
+    found: list[Variant]
+    refused: list[Refusal] = field(default_factory=list[Refusal])
+
+    @property
+    def modules(self) -> list[Module]:
+        """The modules in order."""
+        return [variant.module for variant in self.found]
+
+    def each(self, work: Callable[[Module], T]) -> list[T]:
+        """The results of `work` for all modules. Ranks for which it says that something is not supported are refused.
+        Raises what `work` raises when nothing is left."""
+        results: list[T] = []
+        kept: list[Variant] = []
+        last: PlanishError | None = None
+        for variant in self.found:
+            try:
+                results.append(work(variant.module))
+            except UnsupportedError as error:
+                if not self.unranked:
+                    raise
+                self.refuse(variant.ranks, error)
+                last = error
+            else:
+                kept.append(variant)
+        self.found = kept
+        if not kept and last is not None:
+            raise self.nothing(last)
+        return results
+
+    def refuse(self, ranks: dict[str, int], error: PlanishError) -> None:
+        """Keep in mind that the model does not take these ranks."""
+        # In one line, and without the place of the model's file: artifacts do not depend on it.
+        text = error.reason if isinstance(error, UnsupportedError) else str(error)
+        self.refused.append(Refusal(ranks, text.removeprefix(f"{self.label}: ").splitlines()[0]))
+
+    def nothing(self, last: PlanishError) -> PlanishError:
+        """What to raise when no ranks are left: `last`, the last error, if all have one cause; else all causes."""
+        if len({refusal.reason for refusal in self.refused}) == 1:
+            return last
+        shown = [
+            "  " + ", ".join(f"{name} of rank {rank}" for name, rank in r.ranks.items()) + f": {r.reason}"
+            for r in self.refused[: MAX_RANK + 1]
+        ]
+        names = ", ".join(map(log_text, self.unranked))
+        return UnsupportedError("\n".join([f"{self.label}: the model fits no rank of its input {names}:", *shown]))
+
+
+def read_variants(
+    source: Source, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
+) -> Variants:
+    """Read a model once for each assignment of ranks to its inputs of unknown rank, those in `shapes` and `ranks` not
+    counted. Raises `ModelError` and `UnsupportedError` as `read_model` when it cannot be read for any."""
+    given = {*(shapes or ()), *(ranks or ())}
+    unranked = tuple(name for name in source.unranked() if name not in given)
+    if not unranked:
+        return Variants(source.label, (), [Variant({}, source.read(shapes=shapes, ranks=ranks))])
+    variants = Variants(source.label, unranked, [])
+    last: PlanishError | None = None
+    for number, assignment in enumerate(islice(assignments(len(unranked)), _MOST_TRIES)):
+        chosen = dict(zip(unranked, assignment, strict=True))
+        hopeless = number > MAX_RANK and not variants.found and len({r.reason for r in variants.refused}) == 1
+        if len(variants.found) == MOST_VARIANTS or hopeless:
+            break
+        try:
+            variants.found.append(Variant(chosen, source.read(shapes=shapes, ranks={**(ranks or {}), **chosen})))
+        except (ModelError, UnsupportedError) as error:
+            variants.refuse(chosen, error)
+            last = error
+    if not variants.found and last is not None:
+        raise variants.nothing(last)
+    return variants
+
+
+def assignments(inputs: int) -> Iterator[tuple[int, ...]]:
+    """Ranks for so many inputs: first all the same, then every other combination."""
+    ranks = range(MAX_RANK + 1)
+    yield from ((rank,) * inputs for rank in ranks)
+    yield from (chosen for chosen in product(ranks, repeat=inputs) if len(set(chosen)) > 1)
+
+
+# -- one artifact of all --------------------------------------------------------------------------------------------
+
+
+def join(programs: Sequence[Program]) -> None:
+    """Give planned programs the same symbols, in one order, and one section of weights."""
+    symbols = tuple(dict.fromkeys(name for program in programs for name in program.symbols))
+    for program in programs:
+        program.attributes["symbols"] = symbols
+    share_weights(programs)
+
+
+def whole_specs(variants: Variants, programs: Sequence[Program], what: str) -> Specs:
+    """Names and types of the "inputs" or "outputs" of the whole model: of unknown rank where the variants differ."""
+    groups = zip(*(program.attributes[what] for program in programs), strict=True)
+    return [_whole(list(group), variants.unranked if what == "inputs" else ()) for group in groups]
+
+
+def _whole(specs: Specs, unranked: Sequence[str]) -> tuple[str, TensorType]:
+    (name, type), *others = specs
+    same = name not in unranked and all(other == type for _, other in others)
+    return name, type if same else TensorType(type.dtype, None)
+
+
+def whole_manifest(variants: Variants, manifests: Sequence[Manifest]) -> Manifest:
+    """The manifest of the whole model from those of its variants. `memory` has the most that a variant needs."""
+    first = manifests[0]
+    parts = [m.memory for m in manifests]
+    memory = Memory(
+        weights=first.memory.weights,
+        arena=max(p.arena for p in parts),
+        lower_bound=max(p.lower_bound for p in parts),
+        scratch=max(p.scratch for p in parts),
+        code=sum(p.code for p in parts),
+    )
+    found = zip(variants.found, manifests, strict=True)
+    return replace(
+        first,
+        memory=memory,
+        self_test=None,
+        variants=tuple(VariantFacts(v.ranks, m.inputs, m.outputs, m.memory) for v, m in found),
+        refusals=tuple(variants.refused),
+    )
+
+
+def descriptor(
+    variants: Variants, programs: Sequence[Program], names: Sequence[str], manifest: Manifest, features: Sequence[str]
+) -> Descriptor:
+    """The descriptor of the whole model over those called `names`."""
+    inputs, outputs = (whole_specs(variants, programs, what) for what in ("inputs", "outputs"))
+    attributes = programs[0].attributes
+    refusals = [([r.ranks.get(name, -1) for name, _ in inputs], r.reason[:_REASON]) for r in variants.refused]
+    return Descriptor(
+        inputs,
+        outputs,
+        attributes["symbols"],
+        attributes["weights_bytes"],
+        features=features,
+        manifest=manifest.to_json().encode(),
+        variants=names,
+        refusals=refusals,
+    )
