@@ -15,15 +15,17 @@ MAKEFLAGS += --no-print-directory
 VENV   ?= .venv
 JOBS   ?= 2
 T      ?=
+B      ?=
 PYTHON ?=
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test lint format types lock wheel links clean compiler
+.PHONY: help demo test bench lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
 	@echo "make test    lint, types and the whole test suite (T=... selects tests, JOBS=... processes)"
+	@echo "make bench   the table of docs/BENCHMARKS.md for the models in PLANISH_ZOO (B=... options; hours)"
 	@echo "make lint    ruff and pyright"
 	@echo "make format  rewrite the tree with ruff format and ruff check --fix"
 	@echo "make wheel   dist/*.whl and dist/*.tar.gz"
@@ -36,6 +38,10 @@ demo: $(READY) compiler
 
 test: $(READY) compiler lint
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(T)
+
+bench: $(READY) compiler
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[bench]'
+	@$(BIN)/python -m benchmarks $(B)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -7,7 +7,8 @@ Requests are JSON objects, one a line, on standard input; each is answered by on
     {"do": "compile", "model": path, "output": path, "threads": n}   -> {"compile_s"}
     {"do": "open", "contestant": name, "file": path, "threads": n}   -> {"version", "precision", "seconds", "inputs"}
     {"do": "first", "inputs": npz}                                   -> {"first_ms"}
-    {"do": "time", "runs": n}                                        -> {"ms": [...]}
+    {"do": "warm", "seconds": s}                                     -> {"ms"}
+    {"do": "time", "runs": n}                                        -> {"ms": [...], "foreign_s", "wall_s"}
     {"do": "outputs", "output": npz}                                 -> {"names": [...]}
     {"do": "memory"}                                                 -> {"peak_rss_mb"}
 """
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 
 from planish.arrays import read_inputs, save_npz
 from planish.contestants import CONTESTANTS, Contestant, Planish
+from planish.quiet import Moment
 
 Array = NDArray[Any]
 
@@ -69,15 +71,30 @@ class Worker:
         self.execute = self.contestant.first(arrays)
         return {"first_ms": (time.perf_counter() - start) * 1e3}
 
+    def warm(self, seconds: float) -> dict[str, Any]:
+        """Run untimed for `seconds`, three times at least (once if a run takes longer than that); gives the shortest
+        run's milliseconds."""
+        begin = time.perf_counter()
+        shortest, runs = float("inf"), 0
+        while time.perf_counter() - begin < seconds or (runs < 3 and shortest < 1e3 * seconds):
+            start = time.perf_counter()
+            self.execute()
+            shortest, runs = min(shortest, (time.perf_counter() - start) * 1e3), runs + 1
+        return {"ms": shortest}
+
     def time(self, runs: int) -> dict[str, Any]:
-        """Run once untimed, since other processes have had the caches, then `runs` times."""
-        execute, clock, taken = self.execute, time.perf_counter_ns, []
+        """Run once untimed, since other processes have had the caches, then `runs` times; also tell what CPU time
+        other processes used meanwhile."""
+        execute, clock = self.execute, time.perf_counter_ns
+        taken: list[float] = []
         execute()
+        before = Moment.now()
         for _ in range(runs):
             start = clock()
             execute()
             taken.append((clock() - start) / 1e6)
-        return {"ms": taken}
+        foreign, wall = Moment.now().foreign_since(before)
+        return {"ms": taken, "foreign_s": foreign, "wall_s": wall}
 
     def outputs(self, output: str) -> dict[str, Any]:
         """Write the outputs of the last run, as they came, under their names."""

@@ -1,13 +1,15 @@
 """The measurement behind `planish bench`: contestants in processes of their own, taking turns.
 
 Times on a machine that does other things drift; therefore the contestants alternate in short rounds, and the ratio
-between two of them is the median over the rounds of the ratio of their medians in the same round.
+between two of them is the median over the rounds (nine or more, unless fewer runs are asked for) of the ratio of
+their medians in the same round. What CPU time other processes used during a contestant's turns is reported with it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,14 +27,21 @@ from numpy.typing import NDArray
 from planish.arrays import write_outputs
 from planish.contestants import CONTESTANTS
 from planish.ir.errors import PlanishError
+from planish.quiet import NOISY, wait_for_quiet
 from planish.runtime.dtypes import numpy_dtype
 
 Array = NDArray[Any]
 
 ROUNDS = 10
+SLOW_ROUNDS = 9
+SLOW_MS = 1000.0
 TURN_MS = 100.0
+WARM_UP_S = 0.4
+QUIET_S = 8.0
 MOST_RUNS_A_TURN = 200
 REFERENCE = "onnxruntime-reference"
+# What libraries that start threads of their own look at; the contestants are also told directly.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class BenchError(PlanishError):
@@ -42,13 +51,15 @@ class BenchError(PlanishError):
 class Process:
     """A worker process (`planish._bench_worker`) and requests to it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int | None = None) -> None:
         self.name = name
+        limits = {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "planish._bench_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **limits},
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -92,6 +103,13 @@ class Result:
     peak_rss_mb: float = 0.0
     max_rel_err: float | None = None
     rounds: list[list[float]] = field(default_factory=list[list[float]])
+    foreign_s: float = 0.0
+    wall_s: float = 0.0
+
+    @property
+    def foreign_cpu(self) -> float:
+        """How much of one core other processes used during the turns."""
+        return self.foreign_s / self.wall_s if self.wall_s else 0.0
 
     def ratio_to(self, other: Result) -> float:
         """This one's time divided by the other's: the median over the rounds."""
@@ -114,9 +132,11 @@ class Result:
             "min_ms": _rounded(times[0]),
             "p90_ms": _rounded(times[min(len(times) - 1, int(len(times) * 0.9))]),
             "runs": len(times),
+            "rounds": len(self.rounds),
             "peak_rss_mb": _rounded(self.peak_rss_mb),
             "max_rel_err": _rounded(self.max_rel_err),
             "ratio": _rounded(first.ratio_to(self)),
+            "foreign_cpu": round(self.foreign_cpu, 3),
         }
 
 
@@ -149,16 +169,23 @@ def measure(
     check_installed(against)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-bench-")))
-        processes = [stack.enter_context(Process(name)) for name in ("planish", *against)]
+        processes = [stack.enter_context(Process(name, threads)) for name in ("planish", *against)]
         results: list[Result] = []
         for process in processes:
             say(f"preparing {process.name}")
             results.append(_prepare(process, file, scratch, is_artifact, threads, inputs))
+        say("warming up")
         turns = _turns(processes, runs)
+        if runs is None:  # who asks for a few runs wants a quick look
+            say("waiting until other processes are quiet")
+            wait_for_quiet(QUIET_S)
         for turn, count in enumerate(turns, 1):
             for process, result in zip(processes, results, strict=True):
                 say(f"measuring {process.name}, turn {turn} of {len(turns)}")
-                result.rounds.append(process.ask("time", runs=count)["ms"])
+                answer = process.ask("time", runs=count)
+                result.rounds.append(answer["ms"])
+                result.foreign_s += answer["foreign_s"]
+                result.wall_s += answer["wall_s"]
         for process, result in zip(processes, results, strict=True):
             result.peak_rss_mb = process.ask("memory")["peak_rss_mb"]
         if not is_artifact:
@@ -191,13 +218,21 @@ def _prepare(
 
 
 def _turns(processes: Sequence[Process], runs: int | None) -> list[int]:
-    """How many runs each turn has: `runs` in all, or about a tenth of a second for the slowest contestant."""
+    """Warm up; how many runs each turn has: `runs` in all, or a tenth of a second for the slowest contestant, two at
+    least (one of those that take a second)."""
+    slowest = max(process.ask("warm", seconds=WARM_UP_S)["ms"] for process in processes)
     if runs is not None:
         rounds = min(ROUNDS, runs)
         return [runs // rounds + (index < runs % rounds) for index in range(rounds)]
-    slowest = max(min(process.ask("time", runs=2)["ms"]) for process in processes)
-    count = max(1, min(MOST_RUNS_A_TURN, int(TURN_MS / max(slowest, 1e-3))))
-    return [max(2, count)] * (ROUNDS if slowest < 2000 else 2)
+    if slowest > SLOW_MS:
+        return [1] * SLOW_ROUNDS
+    return [max(2, min(MOST_RUNS_A_TURN, int(TURN_MS / max(slowest, 1e-3))))] * ROUNDS
+
+
+def noise_note(facts: Sequence[dict[str, Any]]) -> str:
+    """A line for below the table: nothing, or whose turns other processes disturbed."""
+    noisy = [f"{f['name']} ({f['foreign_cpu']:.0%} of a core)" for f in facts if f["foreign_cpu"] > NOISY]
+    return f"! other processes were busy during the turns of {', '.join(noisy)}: measure again" if noisy else ""
 
 
 def _compare(processes: Sequence[Process], results: Sequence[Result], file: Path, scratch: Path) -> None:

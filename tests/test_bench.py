@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,18 @@ import numpy as np
 import pytest
 
 from planish.arrays import save_npz
-from planish.benchmark import BenchError, Process, Result, check_installed, largest_error, random_inputs
+from planish.benchmark import (
+    BenchError,
+    Process,
+    Result,
+    _turns,
+    check_installed,
+    largest_error,
+    noise_note,
+    random_inputs,
+)
 from planish.contestants import CONTESTANTS
+from planish.quiet import Moment
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -27,8 +38,46 @@ def test_facts_have_the_promised_keys() -> None:
     result = Result("planish", "1", "f32", 1.0, 2.0, 3.0, 4.0, 1e-6, [[1.0, 2.0], [3.0, 4.0]])
     facts = result.facts(result)
     promised = "name version precision compile_s load_ms first_ms median_ms min_ms p90_ms runs peak_rss_mb max_rel_err"
+    promised += " ratio rounds foreign_cpu"
     assert set(promised.split()) <= set(facts)
     assert (facts["median_ms"], facts["min_ms"], facts["p90_ms"], facts["runs"]) == (2.5, 1.0, 4.0, 4)
+
+
+def test_what_other_processes_used_is_reported_and_flagged() -> None:
+    facts = [Result(n, rounds=[[1.0]], foreign_s=f, wall_s=2.0) for n, f in (("planish", 0.1), ("openvino", 1.0))]
+    found = [result.facts(facts[0]) for result in facts]
+    assert [f["foreign_cpu"] for f in found] == [0.05, 0.5]
+    assert "turns of openvino (50% of a core)" in noise_note(found)
+    assert noise_note(found[:1]) == ""
+
+
+def test_own_cpu_time_is_not_foreign() -> None:
+    start = Moment.now()
+    while time.perf_counter() - start.at < 0.3:
+        pass
+    end = Moment.now()
+    assert end.own > start.own and end.busy >= start.busy
+    assert Moment(start.busy + 0.5, start.own + 0.3, start.at + 1).foreign_since(start) == pytest.approx((0.2, 1.0))
+    assert Moment(start.busy, start.own + 0.3, start.at + 1).foreign_since(start)[0] == 0.0
+
+
+def test_at_least_nine_rounds_unless_fewer_runs_are_asked_for() -> None:
+    class Fake:
+        def __init__(self, ms: float) -> None:
+            self.ms = ms
+
+        def ask(self, do: str, **request: Any) -> dict[str, Any]:
+            return {"ms": self.ms}
+
+    def turns(*ms: float, runs: int | None = None) -> list[int]:
+        return _turns([Fake(each) for each in ms], runs)  # type: ignore[arg-type]
+
+    assert turns(1.0, 10.0) == [10] * 10
+    assert turns(0.001) == [200] * 10
+    assert turns(400.0) == [2] * 10
+    assert turns(5000.0, 1.0) == [1] * 9
+    assert turns(1.0, runs=3) == [1, 1, 1]
+    assert sum(turns(1.0, runs=25)) == 25
 
 
 def test_the_error_is_relative_to_each_outputs_largest_value() -> None:
@@ -75,7 +124,10 @@ def test_a_contestant_runs_in_its_own_process(name: str, tmp_path: Path) -> None
         opened = process.ask("open", contestant=name, file=str(DIGITS / "digits.onnx"), threads=1)
         assert opened["precision"] == "f32"
         assert process.ask("first", inputs=str(inputs))["first_ms"] > 0
-        assert len(process.ask("time", runs=3)["ms"]) == 3
+        assert process.ask("warm", seconds=0.01)["ms"] > 0
+        timed = process.ask("time", runs=3)
+        assert len(timed["ms"]) == 3
+        assert timed["foreign_s"] >= 0 and timed["wall_s"] > 0
         assert process.ask("memory")["peak_rss_mb"] > 10
         assert process.ask("outputs", output=str(outputs))["names"] == ["probability"]
     with np.load(outputs) as found:

@@ -20,7 +20,8 @@ Measure a model or an artifact, beside other runtimes.
 Every contestant runs in a process of its own, and they take turns. `ratio` is planish's time divided by the
 contestant's, the median over the turns: below 1 planish is faster. `error` is the largest difference of an output from
 ONNX Runtime's with its optimizations off, relative to that output's largest value. What compiles at every load
-(ONNX Runtime, OpenVINO) shows that time both as compile and as load. Without --input(s), inputs are seeded random
+(ONNX Runtime, OpenVINO) shows that time both as compile and as load. `others` is how much of a core other processes
+used during the turns: above 0.12 the row is not to be trusted. Without --input(s), inputs are seeded random
 values: normal for floats, 0 or 1 for integers; unknown dimensions are 1.
 
 --profile shows the calls of kernels instead, slowest first: the model's nodes that each one computes, median time,
@@ -42,6 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of every contestant (default: all CPUs)")
     parser.add_argument("--runs", metavar="N", type=positive, help="timed runs of each contestant (default: as needed)")
+    parser.add_argument("--plot", metavar="FILE.svg", type=Path, help="also draw it: .svg, .png or .pdf")
     parser.add_argument(
         "--profile", action="store_true", help="time, GFLOP/s and GB/s of every kernel call (MODEL only)"
     )
@@ -67,6 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise BenchError(f"{arguments.file}: {option} needs the model, not what was compiled from it")
     if arguments.profile and arguments.against:
         raise BenchError("--profile shows planish's own kernels: leave out --against")
+    if arguments.plot:
+        from planish.plot import check_plot
+
+        check_plot(arguments.plot)
     threads: int = arguments.threads or len(os.sched_getaffinity(0))
     inputs = read_inputs(arguments.input, arguments.inputs)
     title = f"{arguments.file.name}, {threads} thread{'s' if threads > 1 else ''}"
@@ -77,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any], title: str, is_artifact: bool) -> int:
     """Measure the contestants and print a row for each."""
-    from planish.benchmark import measure
+    from planish.benchmark import measure, noise_note
 
     with progress(f"measuring {arguments.file.name}") as say:
         results = measure(
@@ -90,6 +96,10 @@ def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
             say=say,
         )
     facts = [result.facts(results[0]) for result in results]
+    if arguments.plot:
+        from planish.plot import plot_contestants
+
+        plot_contestants(facts, arguments.plot, title)
     if arguments.json:
         print_json({"model": str(arguments.file), "threads": threads, "contestants": facts})
         return 0
@@ -107,8 +117,11 @@ def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
         "first ms": "first_ms",
         "peak MB": "peak_rss_mb",
         "error": "max_rel_err",
+        "others": "foreign_cpu",
     }
     print_table(title, list(columns), [[fact[key] for key in columns.values()] for fact in facts])
+    if note := noise_note(facts):
+        print(note)
     return 0
 
 
@@ -134,6 +147,10 @@ def profile(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
         found = profile_model(arguments.file, threads=threads, runs=arguments.runs, inputs=inputs, say=say)
     calls = [row.facts(found.sum_ms) for row in found.rows]
     groups = [row.facts(found.sum_ms) for row in found.by_label()]
+    if arguments.plot:
+        from planish.plot import plot_profile
+
+        plot_profile(found, arguments.plot, title)
     if arguments.json:
         print_json(
             {"model": str(arguments.file), "threads": threads, **found.facts(), "groups": groups, "calls": calls}

@@ -1,0 +1,1 @@
+"""The benchmark table of the documentation: `python -m benchmarks`."""
