@@ -52,7 +52,7 @@ class Pass:
     def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(kw_only=True, eq=False)(cls)
-        required = [f.name for f in dataclasses.fields(cls) if not _has_default(f)]  # type: ignore[arg-type]
+        required = [f.name for f in _options(cls) if f.default is dataclasses.MISSING]
         if required:
             raise TypeError(f"{cls.__name__}: options need defaults: {required}")
         if name:
@@ -78,7 +78,7 @@ class Pass:
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Options by name, with their defaults."""
-        return {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        return {f.name: f.default for f in _options(cls)}
 
     def __str__(self) -> str:
         """Its text in a pipeline; options at their defaults are left out."""
@@ -170,8 +170,8 @@ def _count(module: Module) -> int:
     return sum(len(f.body) for f in module.functions.values() if not isinstance(f, Kernel))
 
 
-def _has_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is not dataclasses.MISSING
+def _options(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)
 
 
 # -- text ---------------------------------------------------------------------------------------------------------

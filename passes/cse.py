@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def hashable(value: Any) -> Hashable:
         case ConstantData():
             return (value.dtype, value.shape, value.transpose, _source(value))
         case tuple() | list():
-            return tuple(hashable(v) for v in value)  # pyright: ignore[reportUnknownVariableType]
+            return tuple(map(hashable, cast("Sequence[Any]", value)))
         case bool() | int() | float():
             return (type(value).__name__, repr(value))
         case _:

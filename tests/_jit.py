@@ -40,14 +40,20 @@ class Loaded:
 
     def __post_init__(self) -> None:
         self._jit = llvm.create_lljit_compiler()
-        self._callback: Any = _FAIL(lambda env, *rest: self.failures.append(rest) or 7)  # type: ignore[func-returns-value]
+        self._callback: Any = _FAIL(self._failed)
         builder = llvm.JITLibraryBuilder().add_object_img(self.object).add_current_process()
         address: int | None = ctypes.cast(self._callback, ctypes.c_void_p).value
         builder.import_symbol("planish_fail_index", address or 0)
         for stage in self.code.stages:
             builder.export_symbol(stage.symbol)
         self._library = builder.link(self._jit, self.code.stages[0].symbol if self.code.stages else "empty")
-        self._tasks = [_TASK(self._library[s.symbol]) for s in self.code.stages]
+        addresses: list[Any] = [self._library[s.symbol] for s in self.code.stages]
+        self._tasks = [_TASK(a) for a in addresses]
+
+    def _failed(self, env: int, *rest: int) -> int:
+        node, value, low, end = rest
+        self.failures.append((node, value, low, end))
+        return 7
 
     def run(self, *arrays: np.ndarray, symbols: Mapping[str, int] | None = None, parts: int = 1) -> list[np.ndarray]:
         """The outputs for `arrays`; ranges are cut into `parts`. Raises AssertionError for a nonzero status or a
@@ -85,9 +91,9 @@ class Loaded:
         return 0
 
 
-def load(kernel: Kernel, target: TargetInfo, symbols: Sequence[str] = (), **options: object) -> Loaded:
+def load(kernel: Kernel, target: TargetInfo, symbols: Sequence[str] = ()) -> Loaded:
     """Compile `kernel` for `target` and load it."""
-    code = emit_kernel(kernel, target, "pk_test", program_symbols=symbols, **options)  # type: ignore[arg-type]
+    code = emit_kernel(kernel, target, "pk_test", program_symbols=symbols)
     return Loaded(kernel, code, tuple(symbols), compile_object(code.text, target, 2))
 
 

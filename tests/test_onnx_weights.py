@@ -15,14 +15,14 @@ from onnx_models import agree, info, make, node, rand
 
 from planish.frontend import read_model
 from planish.frontend.onnx import read_onnx
-from planish.ir.constants import ConstantData, FileSource
+from planish.ir.constants import Constant, ConstantData, FileSource
 from planish.ir.core import Module
 from planish.ir.errors import ModelError
 from planish.ir.interp import run_graph
 
 
 def _weights(module: Module) -> list[ConstantData]:
-    return [op.value for op in module.main.body if op.op_name == "constant"]  # type: ignore[attr-defined]
+    return [op.value for op in module.main.body if isinstance(op, Constant)]
 
 
 def _identity(tensor: TensorProto) -> onnx.ModelProto:

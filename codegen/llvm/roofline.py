@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -28,6 +28,14 @@ _REPEATS = 7
 _LOADS = 8  # vectors in flight
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
 Function = Callable[[int, int, int], float]
+
+
+class Loops(NamedTuple):
+    """The two loops, and what must live as long as their code is called."""
+
+    fma: Function
+    read: Function
+    owners: tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def measure_roofline(target: TargetInfo, threads: int) -> Roofline:
 
 
 def _measure(target: TargetInfo, threads: int) -> Roofline:
-    fma, read = _functions(target)
+    fma, read, _ = _functions(target)
     lanes, chains = target.lanes(4), _chains(target)
     flops = _best(fma, threads, [0] * threads, 0, 2.0 * lanes * chains)
     levels: list[tuple[int, float]] = []
@@ -103,7 +111,7 @@ def _once(function: Function, starts: list[int], size: int, iterations: int) -> 
 
 
 @lru_cache(maxsize=2)
-def _functions(target: TargetInfo) -> tuple[Function, Function]:
+def _functions(target: TargetInfo) -> Loops:
     """The loops as machine code: (iterations, address, bytes) -> a float that keeps them from being removed."""
     initialize()
     jit = llvm.create_lljit_compiler()
@@ -113,9 +121,7 @@ def _functions(target: TargetInfo) -> tuple[Function, Function]:
         builder.export_symbol(name)
     library: Any = builder.link(jit, "roofline")
     functions = [_FUNCTION(library[name]) for name in ("planish_peak_fma", "planish_peak_read")]
-    for function in functions:
-        function.keep = (library, jit)  # type: ignore[attr-defined]
-    return functions[0], functions[1]
+    return Loops(functions[0], functions[1], (library, jit))
 
 
 def _chains(target: TargetInfo) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...ir.core import Op, Value
-from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, minimum, product
+from ...ir.expr import Dim, Expr, as_dim, as_expr, maximum, minimum, product
 from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
 from ...ir.types import broadcast
 from .node import Node, converter
@@ -221,7 +221,7 @@ def _even(node: Node, size: Dim, count: int) -> list[Dim]:
         return [part] * count
     if size % count and node.opset < 18:
         raise node.error(f"expected {count} equal parts of {size} elements")
-    part = int(as_dim(ceildiv(size, count)))  # type: ignore[arg-type]
+    part = -(-size // count)
     return [max(0, min(part, size - i * part)) for i in range(count)]
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import SupportsInt
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 from onnx import TensorProto
 
 from ...ir.constants import ArraySource, ConstantData, FileSource
@@ -108,9 +110,9 @@ class TensorReader:
         return _from_bytes(np.fromfile(path, np.uint8, length, offset=offset), dtype, shape, where)
 
 
-def checked_shape(dims: object, where: str) -> tuple[int, ...]:
+def checked_shape(dims: Iterable[SupportsInt], where: str) -> tuple[int, ...]:
     """The dimensions of a tensor, none negative and not absurdly large."""
-    shape = tuple(int(d) for d in dims)  # type: ignore[attr-defined]
+    shape = tuple(int(d) for d in dims)
     if any(d < 0 for d in shape):
         raise ModelError(f"{where}: expected dimensions of at least 0, got {list(shape)}")
     if math.prod(d for d in shape if d) > _MAX_ELEMENTS:
@@ -209,8 +211,8 @@ def _unpack4(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray
     return values.astype(ml_dtypes.int4 if signed else ml_dtypes.uint4).reshape(shape)
 
 
-def _bits16(kind: object) -> Callable[[np.ndarray], np.ndarray]:
-    return lambda a: a.astype(np.uint16).view(np.dtype(kind))  # type: ignore[call-overload]
+def _bits16(kind: DTypeLike) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda a: a.astype(np.uint16).view(np.dtype(kind))
 
 
 # element type -> (field of TensorProto, from the field's numbers to elements; None: plain conversion)

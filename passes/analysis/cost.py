@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...ir.core import Function, Op, Region, Value
-from ...ir.expr import Range, as_expr
+from ...ir.expr import Dim, Range, as_expr
 from ...ir.kernel.form import Read, Scalar, Stage, Write
 from ...ir.types import DTYPES
 
@@ -93,8 +93,8 @@ class _Cost:
         return max(0, high - low + 1)
 
 
-def _number(dim: object, ranges: Mapping[str, Range]) -> int:
-    return max(0, as_expr(dim).bounds(ranges)[1] or 0)  # pyright: ignore[reportArgumentType]
+def _number(dim: Dim, ranges: Mapping[str, Range]) -> int:
+    return max(0, as_expr(dim).bounds(ranges)[1] or 0)
 
 
 def kernel_cost(kernel: Function, symbols: Mapping[str, int], stage: int | None = None) -> KernelCost:

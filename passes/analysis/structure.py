@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from ...ir.core import Op, Region, Value
 from ...ir.expr import Dim, Expr, sym
@@ -48,7 +48,7 @@ class _Key:
                 loops = ",".join(f"{self.name(n)}/{step}" for n, step in value.loops)
                 return f"<{loops};{self.name(value.vector)};{value.parallel};{value.grain}>"
             case tuple():
-                return "(" + ",".join(self.attribute(v) for v in value) + ")"  # pyright: ignore[reportUnknownVariableType]
+                return "(" + ",".join(map(self.attribute, cast("tuple[Any, ...]", value))) + ")"
             case _:
                 return repr(value)
 

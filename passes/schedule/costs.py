@@ -10,7 +10,7 @@ from ...ir.core import Op, Value
 from ...ir.expr import Dim, Expr, Range, sym
 from ...ir.kernel.form import Index, Read, Reduce, Scalar, Scan, Stage, Write
 from ...ir.target_info import TargetInfo
-from ...ir.types import DTYPES, TensorType
+from ...ir.types import DTYPES, ScalarType, TensorType
 
 UNKNOWN = 64  # what a symbolic extent is taken for
 _HEAVY = {
@@ -137,7 +137,8 @@ class Costs:
             case Scalar():
                 if op.fn in _LIBM:
                     kind = op.args[-1].type
-                    whole = DTYPES[kind.dtype].kind in ("int", "uint")  # type: ignore[union-attr]
+                    assert isinstance(kind, ScalarType)
+                    whole = DTYPES[kind.dtype].kind in ("int", "uint")
                     return _CALL * (self.lanes if vector and not whole else 1)
                 return _HEAVY.get(op.fn, 1.0)
             case _:
