@@ -7,7 +7,7 @@ what planish cannot do, and `ModelError` (through `Node.error`) for what no one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -60,6 +60,7 @@ class Node:
         self.scope = scope
         self.tensors = tensors
         self.used = used
+        self.shapes: Mapping[str, tuple[int, ...]] = {}  # what the model says about its names
         self.body: Body | None = None  # converts a graph in an attribute, in place
         self.op_type = proto.op_type
         self.loc = proto.name or f"{proto.op_type}:{next((o for o in proto.output if o), '')}"
@@ -286,6 +287,11 @@ class Node:
         return found
 
     # -- results --------------------------------------------------------------------------------------------------
+
+    def declared(self, index: int) -> tuple[int, ...] | None:
+        """The shape that the model itself gives output `index`, when it is all numbers."""
+        name = self.proto.output[index] if index < len(self.proto.output) else ""
+        return self.shapes.get(name)
 
     def wants(self, index: int) -> bool:
         """True when output `index` is named and somebody uses it."""

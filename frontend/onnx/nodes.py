@@ -7,7 +7,7 @@ own that shares the operations' place with the one around it.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from onnx import GraphProto, ModelProto, NodeProto
@@ -46,6 +46,7 @@ class NodeImporter:
         self.issues = issues
         self.functions = Functions(model, file)
         self.inlined = 0
+        self.shapes = dict(_declared(model.graph))
 
     def convert(self, proto: NodeProto, frame: Frame) -> None:
         """A node of the graph itself: what cannot be compiled is noted, and so is not what depends on it."""
@@ -79,6 +80,7 @@ class NodeImporter:
             raise ModelError(f"{self.file}: {label(proto)}: operator set {quote(domain)} is not imported here")
         node = Node(proto, frame.opsets.get("", 0), frame.scope, self.tensors, frame.used)
         node.body = lambda graph, inputs: self.graph(graph, inputs, frame, node)
+        node.shapes = self.shapes if frame.depth == 0 else {}
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc
         function = CONVERTERS.get((domain, proto.op_type))
@@ -180,6 +182,15 @@ def as_item(result: Result, name: str) -> Item:
         return Item(value=result)
     known, data = (result, None) if isinstance(result, Known) else (None, result)
     return Item(data=data, known=known)
+
+
+def _declared(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names with their shapes, where the model gives them as numbers."""
+    for info in [*graph.value_info, *graph.output]:
+        if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
+            dims = info.type.tensor_type.shape.dim
+            if all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims):
+                yield info.name, tuple(d.dim_value for d in dims)
 
 
 def _domain(proto: NodeProto) -> str:

@@ -16,21 +16,20 @@ import onnx
 from ...ir.assume import assuming, substituted
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
-from ...ir.errors import PlanishError, VerifyError
+from ...ir.errors import PlanishError
 from ...ir.expr import Dim
-from . import arith, index, make, names, nn, norm, quant, reduce, shape
+from . import arith, index, make, names, nn, norm, quant, reduce, resize, shape
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
-from .node import CONVERTERS, Node, Results, node_label
+from .nodes import Frame, NodeImporter
 from .proto import Loaded, load
 from .report import Issue, unsupported
-from .scope import Item, Known, Scope, Unsupported
-from .symbolic import fold
+from .scope import Item, Scope
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
 # Importing these fills the table of converters.
-_FAMILIES = (arith, index, make, nn, norm, quant, reduce, shape)
+_FAMILIES = (arith, index, make, nn, norm, quant, reduce, resize, shape)
 names.register()
 
 
@@ -97,7 +96,7 @@ class Importer:
                     failed = error
             # Where dimensions must be equal for the operators to fit, say so in the inputs, and begin again.
             solved = self.assumed.solve()
-            if not solved:
+            if solved.keys() <= self.equal.keys():
                 break
             self.equal = {name: substituted(dim, solved) for name, dim in self.equal.items()} | solved
         if module is None:
@@ -121,9 +120,10 @@ class Importer:
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
-        self.used = used_names(graph)
+        frame = Frame(self.scope, self.opsets, used_names(graph))
+        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues)
         for node in order:
-            self._convert(node)
+            nodes.convert(node, frame)
         if self.issues:
             raise unsupported(self.issues, self.file)
         main.body.append(Return(tuple(self._outputs())))
@@ -176,51 +176,6 @@ class Importer:
 
     def _issue_tensor(self, name: str, reason: str) -> None:
         self.issues.append(Issue(quote(name, 40), "(initializer)", "", reason, "store it in another type"))
-
-    # -- nodes ----------------------------------------------------------------------------------------------------
-
-    def _convert(self, proto: onnx.NodeProto) -> None:
-        domain = "" if proto.domain == "ai.onnx" else proto.domain
-        opset = self.opsets[domain]
-        outputs = [o for o in proto.output if o]
-        function = CONVERTERS.get((domain, proto.op_type))
-        failed = any(name and self.scope.items[name] is None for name in proto.input)
-        if function is None or failed:
-            if function is None:
-                self._issue(proto, opset, "the operator is not supported", "")
-            self.scope.items.update(dict.fromkeys(outputs))
-            return
-        node = Node(proto, opset if domain == "" else self.opsets.get("", 0), self.scope, self.tensors, self.used)
-        self.scope.builder.loc = node.loc
-        try:
-            results: Results | None = fold(node)
-            self._bind(node, function(node) if results is None else results)
-        except Unsupported as e:
-            self._issue(proto, opset, e.reason, e.advice)
-            self.scope.items.update(dict.fromkeys(outputs))
-        except VerifyError as e:  # from an operation that `make` did not build
-            raise node.error(str(e)) from e
-
-    def _issue(self, proto: onnx.NodeProto, opset: int, reason: str, advice: str) -> None:
-        operator = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
-        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], str(opset), reason, advice))
-
-    def _bind(self, node: Node, results: Results) -> None:
-        listed = [results] if isinstance(results, Value | Known | ConstantData) else list(results)
-        for i, name in enumerate(node.proto.output):
-            result = listed[i] if i < len(listed) else None
-            if not name:
-                continue
-            if result is None:
-                if name in self.used:
-                    raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
-                continue
-            if isinstance(result, Value):
-                result.name = result.name or name
-                self.scope.items[name] = Item(value=result)
-            else:
-                known, data = (result, None) if isinstance(result, Known) else (None, result)
-                self.scope.items[name] = Item(data=data, known=known)
 
     # -- what comes out -------------------------------------------------------------------------------------------
 

@@ -186,6 +186,14 @@ class Scope:
         except (ArithmeticError, LookupError, ValueError, TypeError, PlanishError):
             return None  # it fails on these numbers: the node is left as it is, and fails where it runs
 
+    def evaluated(self, value: Value) -> np.ndarray | None:
+        """The elements of a small value that is computed from constants, else None."""
+        return self._evaluate(value, 0)
+
+    def number(self, dim: Dim, dtype: str) -> Value:
+        """A number, perhaps symbolic, as a scalar value."""
+        return self._dim_value(as_dim(dim), dtype)
+
     # -- known numbers as data -------------------------------------------------------------------------------------
 
     def materialise(self, known: Known) -> Value:

@@ -79,6 +79,7 @@ from .base import Elementwise, TensorOp
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .quant import Dequantize, Quantize
+from .resize import Repeat, Resample
 from .shape import (
     Concat,
     CumSum,
@@ -163,6 +164,8 @@ __all__ = [
     "Reciprocal",
     "Relu",
     "Rem",
+    "Repeat",
+    "Resample",
     "Reshape",
     "Round",
     "Rsqrt",

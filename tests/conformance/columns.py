@@ -35,17 +35,30 @@ def compiled(opt: int, symbolic: bool = False) -> Check:
     return check
 
 
+def _fixed(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
+    """The model with its inputs as initializers."""
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    names = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
+    del fixed.graph.input[:]
+    for name, value in zip(names, inputs, strict=False):
+        fixed.graph.initializer.append(numpy_helper.from_array(value, name))
+    return fixed
+
+
 def constant(case: Case) -> None:
     """All inputs as initializers: everything is known while compiling."""
     model, data = case.load()
     for inputs, outputs in data:
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(model)
-        names = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
-        del fixed.graph.input[:]
-        for name, value in zip(names, inputs, strict=False):
-            fixed.graph.initializer.append(numpy_helper.from_array(value, name))
-        _agree(case, list(PlanishBackend.prepare(fixed, opt=3).run([])), outputs)
+        _agree(case, list(PlanishBackend.prepare(_fixed(model, inputs), opt=3).run([])), outputs)
+
+
+def folded(case: Case) -> None:
+    """As `constant`, in the interpreter."""
+    model, data = case.load()
+    for inputs, outputs in data:
+        module = read_onnx(_fixed(model, inputs).SerializeToString())
+        _agree(case, list(run_graph(module, {}).values()), outputs)
 
 
 def interpreted(case: Case) -> None:
@@ -63,4 +76,5 @@ COLUMNS: dict[str, Check] = {
     "dynamic": compiled(3, symbolic=True),
     "constant": constant,
     "interpreted": interpreted,
+    "folded": folded,
 }

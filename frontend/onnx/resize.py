@@ -1,0 +1,287 @@
+"""Resize and Upsample: one dimension after the other, by tables of indices and weights.
+
+The tables are formulas over values (`calc`): constants where sizes and scales are known while importing, computed when
+the model runs where they are not. Source of the formulas: ONNX's reference implementation of Resize.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from ...ir.core import Value
+from ...ir.expr import Dim, as_dim, as_expr, floordiv
+from ...ir.ops.reduce import Sum
+from ...ir.ops.resize import Repeat, Resample
+from ...ir.ops.shape import Gather, Slice
+from .calc import Calc, column, scalar
+from .node import Node, converter
+from .scope import Unsupported
+
+_PROBE = 24  # elements on which a nearest-neighbour table is compared with repetition
+
+
+@dataclass
+class _Axis:
+    """One dimension to resize. `scale`: a number, or a scalar computed when the model runs."""
+
+    axis: int
+    size: Dim
+    result: Dim
+    scale: float | Calc
+    roi: tuple[Calc, Calc] | None = None
+
+    @property
+    def same(self) -> bool:
+        """True when nothing happens along it."""
+        known = isinstance(self.scale, float) and abs(self.scale - 1) < 1e-9
+        return known and self.result == self.size and self.roi is None
+
+
+@dataclass(frozen=True)
+class _Mode:
+    """The attributes that say how."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic: float
+    antialias: bool
+    exclude_outside: bool
+
+
+@converter("Resize")
+def resize(node: Node) -> Value:
+    """Resize in all modes."""
+    if node.opset < 11:
+        axes = _by_scales(node, 1, list(range(node.rank(0))))
+        return _run(node, axes, _Mode(node.string("mode", "nearest"), "asymmetric", "floor", -0.75, False, False))
+    mode = _Mode(
+        node.string("mode", "nearest"),
+        node.string("coordinate_transformation_mode", "half_pixel"),
+        node.string("nearest_mode", "round_prefer_floor"),
+        node.real("cubic_coeff_a", -0.75),
+        node.integer("antialias", 0) != 0,
+        node.integer("exclude_outside", 0) != 0,
+    )
+    rank = node.rank(0)
+    chosen = node.axes(node.ints("axes", range(rank)), rank)
+    given = node.has(2) and node.type(2).shape != (0,)
+    axes = _by_scales(node, 2, chosen) if given else _by_sizes(node, chosen)
+    if mode.coordinates == "tf_crop_and_resize":
+        _add_roi(node, axes)
+    return _run(node, axes, mode)
+
+
+@converter("Upsample")
+def upsample(node: Node) -> Value:
+    """Upsample: a Resize by scales."""
+    every = list(range(node.rank(0)))
+    if node.opset < 7:
+        scales = {2: node.real("height_scale"), 3: node.real("width_scale")}
+        axes = [_scaled(node, a, scales.get(a, 1.0)) for a in every]
+    elif node.opset < 9:
+        scales = node.floats("scales")
+        if len(scales) != len(every):
+            raise node.error(f"scales: expected {len(every)} numbers, got {len(scales)}")
+        axes = [_scaled(node, a, s) for a, s in zip(every, scales, strict=True)]
+    else:
+        axes = _by_scales(node, 1, every)
+    mode = {"bilinear": "linear"}.get(node.string("mode", "nearest"), node.string("mode", "nearest"))
+    return _run(node, axes, _Mode(mode, "asymmetric", "floor", -0.75, False, False))
+
+
+def _by_scales(node: Node, index: int, axes: Sequence[int]) -> list[_Axis]:
+    array = node.maybe_array(index)
+    if array is not None:
+        if array.size != len(axes):
+            raise node.error(f"scales: expected {len(axes)} numbers, got {array.size}")
+        return [_scaled(node, a, float(s)) for a, s in zip(axes, array.reshape(-1), strict=True)]
+    declared = node.declared(0)
+    if declared is None:
+        raise node.unknown(index, "the scales")
+    dims = node.shape(0)
+    return [_Axis(a, dims[a], declared[a], _element(node, node.value(index), i)) for i, a in enumerate(axes)]
+
+
+def _scaled(node: Node, axis: int, scale: float) -> _Axis:
+    size = node.shape(0)[axis]
+    if not 0 < scale < 1e6:
+        raise node.error(f"scales: expected numbers above 0, got {scale}")
+    if isinstance(size, int):
+        return _Axis(axis, size, int(size * scale), scale)
+    ratio = Fraction(scale).limit_denominator(1 << 12)
+    if abs(float(ratio) - scale) > 1e-7 * scale:
+        raise Unsupported(f"a scale of {scale} along the symbolic dimension {size}", "fix the input's shape")
+    return _Axis(axis, size, as_dim(floordiv(as_expr(size) * ratio.numerator, ratio.denominator)), float(ratio))
+
+
+def _by_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
+    dims = node.shape(0)
+    sizes = node.dims(3, "the sizes")
+    if len(sizes) != len(axes):
+        raise node.error(f"sizes: expected {len(axes)} numbers, got {len(sizes)}")
+    found = [_Axis(a, dims[a], n, _ratio(node, n, dims[a])) for a, n in zip(axes, sizes, strict=True)]
+    policy = node.string("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        return found
+    scales = [f.scale for f in found if isinstance(f.scale, float)]
+    if len(scales) < len(found) or policy not in ("not_larger", "not_smaller"):
+        raise Unsupported(f"keep_aspect_ratio_policy {policy} over symbolic dimensions", "fix the input's shape")
+    scale = min(scales) if policy == "not_larger" else max(scales)
+    return [_Axis(f.axis, f.size, int(scale * int(as_expr(f.size).offset) + 0.5), scale) for f in found]
+
+
+def _ratio(node: Node, result: Dim, size: Dim) -> float | Calc:
+    if isinstance(result, int) and isinstance(size, int):
+        if size == 0:
+            raise node.error("expected an input with elements")
+        return result / size
+    return scalar(node, result) / scalar(node, size)
+
+
+def _add_roi(node: Node, axes: Sequence[_Axis]) -> None:
+    if not node.has(1) or node.shape(1) != (2 * len(axes),):
+        raise node.error(f"roi: expected {2 * len(axes)} numbers")
+    roi = node.value(1)
+    for i, a in enumerate(axes):
+        a.roi = _element(node, roi, i), _element(node, roi, len(axes) + i)
+
+
+def _element(node: Node, x: Value, index: int) -> Calc:
+    return Calc(node, node.make(Slice, x, (index,), (index + 1,), (1,))).reshaped().cast("f64")
+
+
+# -- one dimension --------------------------------------------------------------------------------------------------
+
+
+def _run(node: Node, axes: Sequence[_Axis], mode: _Mode) -> Value:
+    if mode.mode not in ("nearest", "linear", "cubic"):
+        raise node.error(f"mode: expected nearest, linear or cubic, got {mode.mode!r}")
+    x = node.value(0)
+    factors = [_whole_factor(node, a, mode) for a in axes]
+    if mode.mode == "nearest" and any(f > 1 for f in factors):
+        spread = [1] * len(node.shape(0))
+        for a, f in zip(axes, factors, strict=True):
+            spread[a.axis] = max(f, 1)
+        x = node.make(Repeat, x, tuple(spread))
+    for a, f in zip(axes, factors, strict=True):
+        if not a.same and f <= 1:
+            x = _along(node, x, a, mode)
+    return x
+
+
+def _whole_factor(node: Node, a: _Axis, mode: _Mode) -> int:
+    """The factor by which a nearest-neighbour resize repeats elements, 0 when it does something else."""
+    if mode.mode != "nearest" or a.same or a.roi is not None:
+        return 0
+    if not isinstance(a.scale, float) or a.scale != int(a.scale) or as_expr(a.size) * int(a.scale) != a.result:
+        return 0
+    factor = int(a.scale)
+    size = a.size if isinstance(a.size, int) else _PROBE
+    probe = _Axis(0, size, size * factor, a.scale)
+    table = node.scope.evaluated(_nearest(node, _positions(node, probe, mode), probe, mode).value)
+    same = table is not None and np.array_equal(table, np.arange(size * factor) // factor)
+    # Aligned corners depend on the size, everything else is the same at all of them.
+    return factor if same and (isinstance(a.size, int) or mode.coordinates != "align_corners") else 0
+
+
+def _along(node: Node, x: Value, a: _Axis, mode: _Mode) -> Value:
+    at = _positions(node, a, mode)
+    if mode.mode == "nearest":
+        y = node.make(Gather, x, _nearest(node, at, a, mode).cast("i64").settled(), a.axis)
+    else:
+        dtype = "f64" if x.tensor.dtype == "f64" else "f32"
+        indices, weights = _table(node, at, a, mode)
+        y = node.make(Resample, x, indices.cast("i64").settled(), weights.cast(dtype).settled(), a.axis)
+    if a.roi is None:
+        return y
+    last = scalar(node, a.size) - 1
+    outside = ((at < 0) | (at > last)).reshaped(a.result, *[1] * (len(y.tensor.dims) - a.axis - 1))
+    value = Calc(node, node.splat(node.real("extrapolation_value", 0.0), "f32")).cast(y.tensor.dtype)
+    return outside.where(value, Calc(node, y)).value
+
+
+def _positions(node: Node, a: _Axis, mode: _Mode) -> Calc:
+    """Where in the input each element of the result lies, as f64."""
+    i = Calc.iota(node, a.result)
+    scale = a.scale if isinstance(a.scale, Calc) else Calc(node, node.splat(a.scale, "f64"))
+    size = scalar(node, a.size)
+    whole = size * scale  # the size that the scale asks for, not rounded
+    one = whole.equals(1)
+    half = (i + 0.5) / scale - 0.5
+    match mode.coordinates:
+        case "half_pixel":
+            return half
+        case "asymmetric":
+            return i / scale
+        case "align_corners":
+            return one.where(i * 0, i * (size - 1) / one.where(whole, whole - 1))
+        case "pytorch_half_pixel":
+            return one.where(i * 0 - 0.5, half)
+        case "half_pixel_symmetric":
+            return half + size / 2 * (1 - scalar(node, a.result) / whole)
+        case "tf_half_pixel_for_nn":
+            return (i + 0.5) / scale
+        case "tf_crop_and_resize":
+            assert a.roi is not None
+            start, end = a.roi
+            span = (end - start) * (size - 1)
+            return one.where(i * 0 + span / 2, i * span / one.where(whole, whole - 1)) + start * (size - 1)
+        case other:
+            raise node.error(f"coordinate_transformation_mode: unknown mode {other!r}")
+
+
+def _nearest(node: Node, at: Calc, a: _Axis, mode: _Mode) -> Calc:
+    match mode.nearest:
+        case "floor":
+            index = at.floor()
+        case "ceil":
+            index = at.ceil()
+        case "round_prefer_floor":
+            index = (at - 0.5).ceil()
+        case "round_prefer_ceil":
+            index = (at + 0.5).floor()
+        case other:
+            raise node.error(f"nearest_mode: unknown mode {other!r}")
+    return index.clamped(0, scalar(node, a.size) - 1)
+
+
+def _table(node: Node, at: Calc, a: _Axis, mode: _Mode) -> tuple[Calc, Calc]:
+    """Indices and weights (size of the result, taps) of a linear or cubic resize."""
+    low = at.floor()
+    whole = at.equals(low)
+    ratio = whole.where(low * 0 + 1, at - low)  # in (0, 1]: of two neighbours the left one counts as near
+    reach = 1 if mode.mode == "linear" else 2
+    scale = 1.0
+    if mode.antialias:
+        if not isinstance(a.scale, float):
+            raise Unsupported("antialias with a scale that is computed from data", "fix the input's shape")
+        scale = min(a.scale, 1.0)
+    start = int(np.floor(-reach / scale)) + 1
+    taps = 2 - 2 * start
+    distances = [(start + t - ratio) * scale for t in range(taps)]
+    weights = column([_linear(d) if reach == 1 else _cubic(d, mode.cubic) for d in distances], node)
+    first = whole.where(low - taps // 2, low - (taps // 2 - 1))
+    indices = column([first + t for t in range(taps)], node)
+    last = scalar(node, a.size) - 1
+    if mode.exclude_outside:
+        weights = ((indices < 0) | (indices > last)).where(weights * 0, weights)
+    if mode.antialias or mode.exclude_outside:
+        total = Calc(node, node.make(Sum, weights.value, (1,), True))
+        weights = weights / total.equals(0).where(total + 1, total)
+    return indices.clamped(0, last), weights
+
+
+def _linear(distance: Calc) -> Calc:
+    return (1 - distance.abs()).maximum(0)
+
+
+def _cubic(distance: Calc, a: float) -> Calc:
+    x = distance.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return (x <= 1).where(near, (x < 2).where(far, 0))
