@@ -8,35 +8,47 @@ from ...ir.constants import Constant, ConstantData
 from ...ir.core import Graph
 from ...ir.kernel.form import KernelOp
 from ..base import Pass
+from .choose import options, select
 from .kernel import Plan, build
 from .match import Convolution, match
-from .transforms import transforms
+from .transforms import SIZES, transforms
 
 
 class Winograd(Pass, name="winograd"):
-    """Compute 3x3 convolutions with fewer multiplications where that is faster."""
+    """Compute 3x3 convolutions with fewer multiplications where that is faster.
 
-    m: int = 4
-    rows: int = 2
-    columns: int = 100
-    channels: int = 64
+    `growth` bounds the bytes of all weights of the model, relative to what they were; `most` is the largest tile of
+    outputs (2, 4 or 6); `only` takes one size wherever the algorithm applies, faster or not (for tests).
+    """
+
+    growth: float = 1.55
+    most: int = 6
+    only: int = 0
 
     def run_graph(self, graph: Graph) -> bool:
-        changed = False
-        for op in graph.body:
-            conv = match(op) if isinstance(op, KernelOp) else None
-            plan = self._plan(conv) if conv is not None else None
-            if conv is not None and plan is not None:
+        target = self.context.target
+        found = [match(op) for op in graph.body if isinstance(op, KernelOp)]
+        convs = [c for c in found if c is not None]
+        if target is None or not convs or self.context.opt == 0:
+            return False
+        if self.only:
+            ways = [forced(c, self.only) for c in convs]
+        else:
+            sizes = [m for m in SIZES if m <= self.most]
+            before = sum(op.value.nbytes for op in graph.body if isinstance(op, Constant))
+            choices = [options(c, target, self.context.threads, sizes) for c in convs]
+            ways = [c.plan for c in select(choices, (self.growth - 1) * before)]
+        for conv, plan in zip(convs, ways, strict=True):
+            if plan is not None:
                 rewrite(conv, plan)
-                changed = True
-        return changed
+        return any(plan is not None for plan in ways)
 
-    def _plan(self, conv: Convolution) -> Plan | None:
-        n, h, w = conv.points
-        if conv.channels < 16 or conv.outputs % 32:
-            return None
-        channels = self.channels if conv.outputs % self.channels == 0 else 32
-        return Plan(self.m, 1, min(self.rows, -(-h // self.m)), min(self.columns, -(-w // self.m)), channels)
+
+def forced(conv: Convolution, m: int) -> Plan:
+    """Some plan with tiles of `m`, in blocks of about two rows of tiles: for tests."""
+    _, h, w = conv.points
+    groups = next(g for g in (32, 16, conv.outputs) if conv.outputs % g == 0)
+    return Plan(m, 1, min(2, -(-h // m)), min(7, -(-w // m)), groups)
 
 
 def rewrite(conv: Convolution, plan: Plan) -> KernelOp:
@@ -44,11 +56,13 @@ def rewrite(conv: Convolution, plan: Plan) -> KernelOp:
     op = conv.kernel
     assert op.parent is not None
     u = transforms(plan.m).weights(conv.weights.array()).astype(np.float32)
-    u = u.reshape(u.shape[0], -1, plan.channels, conv.channels)
-    constant = op.parent.insert_before(op, Constant(ConstantData.of(u), loc=conv.weights and op.args[conv.weight.buffer.index].op.loc))
+    data = ConstantData.of(u.reshape(u.shape[0], -1, plan.channels, conv.channels))
+    weight = op.args[conv.weight.buffer.index]
+    constant = op.parent.insert_before(op, Constant(data, loc=weight.op.loc if weight.op else op.loc))
+    constant.result.name = weight.name and f"{weight.name}_winograd"
     fused = build(conv, plan, constant.result)
     op.parent.insert_before(op, fused)
-    for old, new in zip(op.results, fused.results, strict=True):
-        new.name = old.name
     op.replace_by(fused.results)
+    if weight.op is not None and not weight.uses:
+        weight.op.erase()
     return fused

@@ -13,6 +13,7 @@ channels are top-level stages with parallel loops of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from .match import Convolution
 from .transforms import Transforms, apply, transforms
 
 _LINE = 16  # floats of a cache line
-_PERIOD = 512  # floats after which rows meet in few sets of the first cache
+_SETS = 64  # of the first cache
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,12 @@ def build(conv: Convolution, plan: Plan, u: Value) -> KernelOp:
     return _Emitter(conv, plan).run(u)
 
 
+def _sets(step: int) -> int:
+    """Sets of the first cache that addresses `step` floats apart fall into."""
+    lines = -(-step // _LINE)
+    return _SETS // math.gcd(lines, _SETS)
+
+
 class _Emitter:
     def __init__(self, conv: Convolution, plan: Plan) -> None:
         self.conv, self.plan = conv, plan
@@ -100,11 +107,7 @@ class _Emitter:
 
     def _block(self, block: tuple[Expr, ...]) -> None:
         k, plan = self.k, self.plan
-        edge = self.f.t**2
-        pad = _LINE if self.conv.channels % _PERIOD == 0 else 0
-        layout = Layout((), (), ((0, 0), (0, 0), (0, pad))) if pad else Layout()
-        v = k.local("f32", edge, plan.tiles, self.conv.channels)
-        v.type = TensorType("f32", (edge, plan.tiles, self.conv.channels), layout)
+        v = self._local(self.conv.channels)
         self._input(block, v)
         groups = self.conv.outputs // plan.channels
         if groups > 1:
@@ -113,14 +116,24 @@ class _Emitter:
         else:
             self._products(block, v, as_expr(0))
 
+    def _local(self, channels: int) -> Value:
+        """A buffer [tiles, edge, channels]: what the transforms of one tile touch lies together, one cache line apart
+        from a power of two."""
+        edge, tiles = self.f.t**2, self.plan.tiles
+        pad = _LINE if channels % (2 * _LINE) == 0 else 0
+        layout = Layout((), (), ((0, 0), (0, 0), (0, pad))) if pad else Layout()
+        value = self.k.local("f32", tiles, edge, channels)
+        value.type = TensorType("f32", (tiles, edge, channels), layout)
+        return value
+
     def _products(self, block: tuple[Expr, ...], v: Value, ob: Expr) -> None:
         k, plan = self.k, self.plan
-        m = k.local("f32", self.f.t**2, plan.tiles, plan.channels)
+        m = self._local(plan.channels)
         with k.map(e=self.f.t**2, t=plan.tiles, o=plan.channels) as (e, t, o):
             with k.reduce(c=self.conv.channels, init=[k.const(0.0, "f32")]) as r:
                 (c,) = r.dims
-                r.yield_(k.mul(k.read(v, e, t, c), k.read(self.u, e, ob, o, c)))
-            k.write(r.result, m, e, t, o)
+                r.yield_(k.mul(k.read(v, t, e, c), k.read(self.u, e, ob, o, c)))
+            k.write(r.result, m, t, e, o)
         self._output(block, m, ob)
 
     def _tile_dims(self) -> dict[str, Dim]:
@@ -150,7 +163,7 @@ class _Emitter:
             with k.map(i=t) as (i,):
                 row = [k.read(half, i, j) for j in range(t)]
                 for j, value in enumerate(apply(k, self.f.input, row)):
-                    k.write(value, v, i * t + j, tile, c)
+                    k.write(value, v, tile, i * t + j, c)
 
     def _image(self) -> Value:
         return self.mapping[self.conv.image.buffer]
@@ -171,7 +184,7 @@ class _Emitter:
             image, y, x = self._corner(block, n, ty, tx)
             half, whole = k.local("f32", m, t), k.local("f32", m, m)
             with k.map(j=t) as (j,):
-                column = [k.read(products, j + i * t, tile, o) for i in range(t)]
+                column = [k.read(products, tile, j + i * t, o) for i in range(t)]
                 for i, value in enumerate(apply(k, self.f.output, column)):
                     k.write(value, half, i, j)
             with k.map(i=m) as (i,):
