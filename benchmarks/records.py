@@ -44,7 +44,8 @@ class Record:
 
     def facts(self, name: str) -> dict[str, Any]:
         """The facts of one contestant; empty if it did not run."""
-        return next((c for c in self.contestants if c["name"] == name), {})
+        none: dict[str, Any] = {}
+        return next((c for c in self.contestants if c["name"] == name), none)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -55,7 +56,8 @@ def read_records(path: Path) -> list[Record]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             facts: dict[str, Any] = json.loads(line)
-            found.append(Record(**{**facts, "setup": Setup(**facts["setup"])}))
+            setup = Setup(**facts.pop("setup"))
+            found.append(Record(setup=setup, **facts))
         except (ValueError, TypeError, KeyError):
             continue
     return found

@@ -27,6 +27,7 @@ from planish.ir.program import Call, View, Weight
 from planish.passes.analysis.cost import KernelCost, kernel_cost
 from planish.runtime import load
 from planish.runtime.loader import Binding
+from planish.runtime.manifest import Port
 
 Array = NDArray[Any]
 WARM_UP = 3
@@ -153,17 +154,22 @@ def profile_model(
         say("measuring the machine")
         roofline = measure_roofline(lowered.target, threads)
         with load(library, threads=threads) as model:
-            specs = [{"name": p.name, "dtype": p.dtype, "shape": list(p.shape)} for p in model.inputs]
+            specs: list[dict[str, Any]] = [{"name": p.name, "dtype": p.dtype, "shape": p.shape} for p in model.inputs]
             arrays = dict(inputs) or random_inputs(specs)
             say(f"running {file.name}")
             taken, total = _measure(model.bind(arrays), runs)
-            symbols = {
-                name: size
-                for port in model.inputs
-                for name, size in zip(port.shape, arrays[port.name].shape, strict=True)
-                if isinstance(name, str)
-            }
+            symbols = _symbols(model.inputs, arrays)
     return Profile(_rows(lowered, taken, symbols, roofline), statistics.median(total), len(total), roofline)
+
+
+def _symbols(ports: Sequence[Port], arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The values that the inputs' shapes give to shape symbols."""
+    found: dict[str, int] = {}
+    for port in ports:
+        for name, size in zip(port.shape or (), arrays[port.name].shape, strict=False):
+            if isinstance(name, str):
+                found[name] = int(size)
+    return found
 
 
 def _measure(binding: Binding, runs: int | None) -> tuple[list[list[tuple[int, int]]], list[float]]:

@@ -59,7 +59,11 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(PlanishError, match="the folder .* does not exist"):
         check_plot(tmp_path / "none" / "a.svg")
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+
+    def without(name: str) -> object:
+        return None if name == "matplotlib" else find(name)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(PlanishError, match="matplotlib, which is not installed: pip install matplotlib"):
         check_plot(tmp_path / "a.svg")
     assert "--plot" in COMMAND.description

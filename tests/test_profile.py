@@ -157,7 +157,7 @@ def test_a_profile_names_the_nodes_and_adds_up_to_the_run() -> None:
 def test_an_ordinary_library_records_no_profile(tmp_path: Path) -> None:
     compile_file(DIGITS, tmp_path / "net.so")
     with load(tmp_path / "net.so") as model:
-        binding = model.bind({p.name: np.zeros([int(d) for d in p.shape], np.float32) for p in model.inputs})
+        binding = model.bind({p.name: np.zeros([int(d) for d in p.shape or ()], np.float32) for p in model.inputs})
         binding.run()
         assert binding.profile() == []
 

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,13 @@ def test_bench(app: Path) -> None:
     found = json.loads(run(app, "bench", "--runs", 5, "--threads", 1, "--json").stdout)
     assert found["model"] == 'my "model"\n' and found["runs"] == 5 and found["threads"] == 1
     assert found["min_ms"] <= found["median_ms"] <= found["p90_ms"]
+
+
+def test_peak_memory_is_that_of_the_program_not_of_who_started_it(app: Path) -> None:
+    # exec hands the resource counters on: a child of this script would inherit its 200 MB.
+    script = "import os, sys; big = b'x' * (200 << 20); os.execv(sys.argv[1], sys.argv[1:])"
+    done = run(sys.executable, "-c", script, app, "bench", "--runs", 1, "--json")
+    assert 0 < json.loads(done.stdout)["peak_rss_mb"] < 100
 
 
 def test_self_test(app: Path, tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def run(program: Path, *arguments: object) -> str:
         "sizes",
         "refusals",
         "failures",
+        "profile",
         "values",
         "concurrent",
         "cpu",

@@ -297,6 +297,22 @@ static void test_failures(void) {
   planish_pool_destroy(pool);
 }
 
+static void test_profile(void) {
+  planish_context *context = new_context(NULL);
+  const planish_mark *marks;
+  CHECK(planish_context_profile(context, &marks) == 0);
+  for (int run = 0; run < 2; run++) {
+    planish_profile(&context->env, 0);
+    planish_profile(&context->env, 2);
+    planish_profile(&context->env, 2);
+    if (run == 0) planish_profile(&context->env, 1000); /* more room */
+    CHECK(planish_context_profile(context, &marks) == (run == 0 ? 1000 : 2)); /* of the last run only */
+    CHECK(marks[1].count == 2 && marks[1].nanoseconds >= 0 && marks[0].count == 0);
+    CHECK(run || (marks[999].count == 1 && marks[998].count == 0));
+  }
+  planish_context_destroy(context);
+}
+
 static void test_values(void) {
   planish_context *context = new_context(NULL);
   call c;
@@ -403,6 +419,7 @@ int main(int argc, char **argv) {
   } tests[] = {{"dtypes", test_dtypes},     {"text", test_text},         {"pool", test_pool},
                {"nested", test_nested},     {"fork", test_fork},         {"context", test_context},
                {"sizes", test_sizes},       {"refusals", test_refusals}, {"failures", test_failures},
+               {"profile", test_profile},
                {"values", test_values},     {"concurrent", test_concurrent}, {"cpu", test_cpu}};
   bool found = false;
   CHECK(argc > 1);
