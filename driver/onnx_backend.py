@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -33,12 +33,14 @@ class PlanishRep(BackendRep):
         """The outputs in the order of the graph. `inputs`: arrays or TensorProtos. Raises `PlanishError`."""
         del kwargs
         ports = self.model.inputs
-        if not isinstance(inputs, Mapping):
-            listed: list[Any] = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+        if isinstance(inputs, Mapping):
+            named = cast("Mapping[str, Any]", inputs)
+        else:
+            listed = _listed(inputs)
             if len(listed) > len(ports):
                 raise PlanishError(f"inputs: expected {len(ports)}, got {len(listed)}")
-            inputs = {port.name: value for port, value in zip(ports, listed, strict=False)}
-        arrays = {str(name): _array(value) for name, value in inputs.items()}
+            named = {port.name: value for port, value in zip(ports, listed, strict=False)}
+        arrays = {str(name): _array(value) for name, value in named.items()}
         return tuple(self.model.run(arrays).values())
 
 
@@ -72,7 +74,7 @@ class PlanishBackend(Backend):
         """Run one node on arrays: a model of one node is compiled for them. `opset_version`: default the newest."""
         del outputs_info  # the compiler infers them
         version = int(kwargs.pop("opset_version", onnx.defs.onnx_opset_version()))
-        arrays = [_array(value) for value in (inputs if isinstance(inputs, list | tuple) else [inputs])]
+        arrays = [_array(value) for value in _listed(inputs)]
         names = [name for name in dict.fromkeys(node.input) if name]
         infos = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
@@ -108,6 +110,10 @@ def made_symbolic(model: ModelProto, fixed: Mapping[str, Sequence[int]] | None =
         if info.type.WhichOneof("value") == "tensor_type":
             info.type.tensor_type.ClearField("shape")
     return copy
+
+
+def _listed(inputs: Any) -> list[Any]:
+    return list(cast("Sequence[Any]", inputs)) if isinstance(inputs, list | tuple) else [inputs]
 
 
 def _array(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_at_least_nine_rounds_unless_fewer_runs_are_asked_for() -> None:
             return {"ms": self.ms}
 
     def turns(*ms: float, runs: int | None = None) -> list[int]:
-        return _turns([Fake(each) for each in ms], runs)  # type: ignore[arg-type]
+        return _turns([cast("Process", Fake(each)) for each in ms], runs)
 
     assert turns(1.0, 10.0) == [10] * 10
     assert turns(0.001) == [200] * 10

@@ -34,7 +34,7 @@ def _array(value: Any) -> Any:
 
 
 def _is_small(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "iubf" and value.size < 50  # pyright: ignore[reportUnknownMemberType]
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iubf" and value.size < 50
 
 
 def _read(case: Any, inputs: list[Any]) -> tuple[Module, onnx.ModelProto]:

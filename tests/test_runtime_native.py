@@ -55,6 +55,7 @@ def run(program: Path, *arguments: object) -> str:
         "values",
         "concurrent",
         "cpu",
+        "variants",
     ],
 )
 def test_native(native: Path, test: str) -> None:
@@ -181,6 +182,9 @@ def bad_files() -> Iterator[tuple[str, bytes, str]]:
     )
     yield "unclosed.npy", npy_with_header("{'descr': '<f4"), "expected a header"
     yield "nul.npy", npy_with_header("{'descr': '<f4\0', 'fortran_order': False, 'shape': (3,)}", bytes(12)), "expected"
+
+
+def bad_archives() -> Iterator[tuple[str, bytes, str]]:
     packed = io.BytesIO()
     np.savez_compressed(packed, x=np.zeros(100))
     yield "compressed.npz", packed.getvalue(), "save it with numpy.savez instead of numpy.savez_compressed"
@@ -232,7 +236,7 @@ def test_sound_files_are_read_and_written(native: Path, tmp_path: Path) -> None:
 def test_unsound_files_are_refused(native: Path, tmp_path: Path) -> None:
     paths: list[Path] = []
     expected: list[str] = []
-    for name, data, text in bad_files():
+    for name, data, text in [*bad_files(), *bad_archives()]:
         paths.append(tmp_path / name)
         paths[-1].write_bytes(data)
         expected.append(text)

@@ -81,6 +81,24 @@ def run(arguments: argparse.Namespace) -> int:
     return compare(arguments, threads, inputs, title, kind is Kind.LIBRARY)
 
 
+COLUMNS = {
+    "contestant": "name",
+    "version": "version",
+    "type": "precision",
+    "median ms": "median_ms",
+    "min ms": "min_ms",
+    "p90 ms": "p90_ms",
+    "ratio": "ratio",
+    "runs": "runs",
+    "compile s": "compile_s",
+    "load ms": "load_ms",
+    "first ms": "first_ms",
+    "peak MB": "peak_rss_mb",
+    "error": "max_rel_err",
+    "others": "foreign_cpu",
+}
+
+
 def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any], title: str, is_artifact: bool) -> int:
     """Measure the contestants and print a row for each."""
     from planish.benchmark import measure, noise_note
@@ -103,23 +121,7 @@ def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
     if arguments.json:
         print_json({"model": str(arguments.file), "threads": threads, "contestants": facts})
         return 0
-    columns = {
-        "contestant": "name",
-        "version": "version",
-        "type": "precision",
-        "median ms": "median_ms",
-        "min ms": "min_ms",
-        "p90 ms": "p90_ms",
-        "ratio": "ratio",
-        "runs": "runs",
-        "compile s": "compile_s",
-        "load ms": "load_ms",
-        "first ms": "first_ms",
-        "peak MB": "peak_rss_mb",
-        "error": "max_rel_err",
-        "others": "foreign_cpu",
-    }
-    print_table(title, list(columns), [[fact[key] for key in columns.values()] for fact in facts])
+    print_table(title, list(COLUMNS), [[fact[key] for key in COLUMNS.values()] for fact in facts])
     if note := noise_note(facts):
         print(note)
     return 0

@@ -43,12 +43,12 @@ def opsets(model: ModelProto, file: str) -> dict[str, int]:
 def check_text(model: ModelProto, file: str) -> None:
     """All names must be UTF-8: protobuf gives bytes for those that are not."""
     for what, name in _names(model):
-        if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            shown = bytes(name).decode("utf-8", "backslashreplace")
+        if not isinstance(name, str):
+            shown = name.decode("utf-8", "backslashreplace")
             raise ModelError(f"{file}: the {what} {quote(shown)} is not UTF-8; the file is damaged, fetch it again")
 
 
-def _names(model: ModelProto) -> Iterator[tuple[str, str]]:
+def _names(model: ModelProto) -> Iterator[tuple[str, str | bytes]]:
     graph = model.graph
     yield from (("producer", p) for p in (model.producer_name, model.producer_version))
     yield from (("name of an operator set", o.domain) for o in model.opset_import)

@@ -133,7 +133,8 @@ class _Inputs:
         return TensorType(type.dtype, tuple(dims))
 
 
-def _numbers(given: Sequence[int], where: str) -> tuple[int, ...]:
-    if not all(isinstance(d, int) and 0 <= d <= _MAX_DIM for d in given):  # pyright: ignore[reportUnnecessaryIsInstance]
+def _numbers(given: Sequence[object], where: str) -> tuple[int, ...]:
+    numbers = tuple(d for d in given if isinstance(d, int) and 0 <= d <= _MAX_DIM)
+    if len(numbers) != len(given):
         raise ModelError(f"{where}: expected a shape of numbers of at least 0, got {list(given)}")
-    return tuple(given)
+    return numbers

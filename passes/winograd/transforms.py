@@ -100,9 +100,13 @@ def apply(k: KernelBuilder, matrix: Matrix, x: Sequence[Value]) -> list[Value]:
     for row in matrix:
         terms: Terms = []
         for j, coefficient in enumerate(row):
-            if coefficient and j not in skip:
-                value = x[j] if j not in pool else pool[j][row[pool[j][2]] != coefficient]
-                terms.append((coefficient, value))
+            if not coefficient or j in skip:
+                continue
+            value = x[j]
+            if j in pool:
+                total, difference, partner = pool[j]
+                value = total if row[partner] == coefficient else difference
+            terms.append((coefficient, value))
         result.append(_sum(k, terms))
     return result
 

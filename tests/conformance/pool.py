@@ -102,9 +102,10 @@ def _serve(pipe: Connection, found: Sequence[Case]) -> None:
     warnings.simplefilter("ignore")
     while True:
         try:
-            number, column = pipe.recv()
+            task: tuple[int, str] = pipe.recv()
         except EOFError:
             os._exit(0)
+        number, column = task
         pipe.send(_reason(found[number], column))
 
 
