@@ -44,6 +44,14 @@ def shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(word) for word in words)
 
 
+def rank(text: str) -> tuple[str, int]:
+    """An argument type: `image=4`."""
+    name, _, number = text.rpartition("=")
+    if not name or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=RANK, such as image=4")
+    return name, int(number)
+
+
 def assignment(text: str) -> tuple[str, Path]:
     """An argument type: `NAME=FILE.npy`."""
     name, found, file = text.partition("=")
@@ -53,7 +61,8 @@ def assignment(text: str) -> tuple[str, Path]:
 
 
 def add_shape(parser: argparse.ArgumentParser) -> None:
-    """The option `--shape`, into `shapes` as a list of (name, dims)."""
+    """The options `--shape`, into `shapes` as a list of (name, dims), and `--rank`, into `ranks` as a list of (name,
+    rank)."""
     parser.add_argument(
         "--shape",
         dest="shapes",
@@ -62,6 +71,15 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="fix the shape of input NAME (image=1,3,224,224) or one symbolic dimension (batch=8); may be repeated",
+    )
+    parser.add_argument(
+        "--rank",
+        dest="ranks",
+        metavar="NAME=RANK",
+        type=rank,
+        action="append",
+        default=[],
+        help="fix the rank of input NAME, of which the model does not tell it; may be repeated",
     )
 
 

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             passes=arguments.passes,
             disable=arguments.disable,
             shapes=dict(arguments.shapes),
+            ranks=dict(arguments.ranks),
         )
     show(out, kind, report, arguments.json)
     return 0

@@ -15,6 +15,7 @@ from planish.commands.base import Command, add_json, print_json, print_table, si
 
 if TYPE_CHECKING:
     from planish.files import Kind
+    from planish.ir.core import Value
 
 DESCRIPTION = """\
 Show the inputs, outputs and operators of a model, or the inputs, outputs, kernels, memory and sections of an artifact.
@@ -42,18 +43,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 def model_facts(file: Path) -> dict[str, Any]:
     """Inputs, outputs, operators and weights of a model, from its graph as it was read."""
-    from planish.frontend import read_model
-    from planish.ir.types import TensorType
+    from planish.frontend import open_model
+    from planish.variants import read_variants
 
-    graph = read_model(file).main
-    operators = Counter(op.text_name for op in graph.walk())
-    return {
+    variants = read_variants(open_model(file))
+    graphs = [module.main for module in variants.modules]
+    operators = Counter(op.text_name for op in graphs[0].walk())
+    facts: dict[str, Any] = {
         "file": str(file),
         "kind": "model",
-        "inputs": [_value(v.name, v.type, TensorType) for v in graph.params],
-        "outputs": [_value(v.name, v.type, TensorType) for v in graph.results],
+        "inputs": _values([graph.params for graph in graphs], variants.unranked),
+        "outputs": _values([graph.results for graph in graphs]),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
     }
+    if variants.unranked:
+        ports = ({"outputs": _values([graph.results])} for graph in graphs)
+        facts["variants"] = [{"ranks": v.ranks, **outputs} for v, outputs in zip(variants.found, ports, strict=True)]
+        facts["refusals"] = [asdict(refusal) for refusal in variants.refused]
+    return facts
 
 
 def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:
@@ -89,13 +96,27 @@ def _manifest(file: Path, kind: Kind) -> dict[str, Any]:
     return {}
 
 
-def _value(name: str, type: Any, tensor: type[Any]) -> dict[str, Any]:
+def _values(lists: Sequence[Sequence[Value]], unranked: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Name, dtype and shape of values that several graphs have; no shape for those of the names `unranked`, and where
+    the graphs differ."""
+    found: list[dict[str, Any]] = []
+    for group in zip(*lists, strict=True):
+        facts = _value(group[0])
+        if facts["name"] in unranked or any(value.type != group[0].type for value in group):
+            facts["shape"] = None
+        found.append(facts)
+    return found
+
+
+def _value(value: Value) -> dict[str, Any]:
     """Name, dtype and shape of a tensor; the whole type as text for anything else."""
-    if not isinstance(type, tensor):
-        return {"name": name, "dtype": str(type), "shape": None}
-    known: Any = type
-    dims = None if known.shape is None else [dim if isinstance(dim, int) else str(dim) for dim in known.shape]
-    return {"name": name, "dtype": known.dtype, "shape": dims}
+    from planish.ir.types import TensorType
+
+    if not isinstance(value.type, TensorType):
+        return {"name": value.name, "dtype": str(value.type), "shape": None}
+    shape = value.type.shape
+    dims = None if shape is None else [dim if isinstance(dim, int) else str(dim) for dim in shape]
+    return {"name": value.name, "dtype": value.type.dtype, "shape": dims}
 
 
 def show(facts: Mapping[str, Any]) -> None:
@@ -111,6 +132,10 @@ def show(facts: Mapping[str, Any]) -> None:
         if ports := facts.get(key):
             rows = [[port["name"], port["dtype"], _dims(port["shape"])] for port in ports]
             print_table(key.capitalize(), ["name", "type", "shape"], rows)
+    if "variants" in facts:
+        ranks = [[_ranks(found["ranks"]), ", ".join(map(_port, found["outputs"]))] for found in facts["variants"]]
+        ranks += [[_ranks(refusal["ranks"]), refusal["reason"]] for refusal in facts["refusals"]]
+        print_table("Ranks", ["inputs", "outputs, or why there are none"], ranks)
     if "operators" in facts:
         print_table("Operators", ["operator", "count"], [[name, count] for name, count in facts["operators"].items()])
     if "memory" in facts:
@@ -122,8 +147,16 @@ def show(facts: Mapping[str, Any]) -> None:
 
 
 def _dims(shape: Sequence[int | str | None] | None) -> str:
-    """`1x3x224x224`; symbols by name, an unknown rank as ?."""
-    return "?" if shape is None else "x".join(map(str, shape)) or "scalar"
+    """`1x3x224x224`; symbols by name, an unknown rank as *."""
+    return "*" if shape is None else "x".join(map(str, shape)) or "scalar"
+
+
+def _ranks(ranks: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {rank}" for name, rank in ranks.items())
+
+
+def _port(port: Mapping[str, Any]) -> str:
+    return f"{port['name']} {port['dtype']} {_dims(port['shape'])}"
 
 
 COMMAND = Command("inspect", "show what a model or an artifact contains", DESCRIPTION, arguments, run)

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     context = PassContext(_target(arguments), arguments.threads)
     manager = PassManager.parse(arguments.passes, context, arguments.disable)
-    module = read(arguments.file, dict(arguments.shapes))
+    module = read(arguments.file, dict(arguments.shapes), dict(arguments.ranks))
     verify(module)
     manager.run(module, on_pass=after if arguments.print_after_all else None)
     if arguments.output:
@@ -69,12 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read(file: Path, shapes: dict[str, tuple[int, ...]]) -> Module:
+def read(file: Path, shapes: dict[str, tuple[int, ...]], ranks: dict[str, int]) -> Module:
     """A module from IR text (`.ir`) or from a model file."""
     if file.suffix != ".ir":
         from planish.frontend import read_model
 
-        return read_model(file, shapes=shapes)
+        return read_model(file, shapes=shapes, ranks=ranks)
     from planish.arrays import read_inputs
     from planish.ir.errors import PlanishError
     from planish.ir.text import parse_module

@@ -37,16 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
     from planish.ir.errors import PlanishError
 
     kind = kind_of(arguments.file)
-    if arguments.shapes and kind is not Kind.MODEL:
+    if (arguments.shapes or arguments.ranks) and kind is not Kind.MODEL:
+        option = "--shape" if arguments.shapes else "--rank"
         raise PlanishError(
-            f"{arguments.file}: --shape needs a model: the shapes of an artifact were fixed by its compilation"
+            f"{arguments.file}: {option} needs a model: the shapes of an artifact were fixed by its compilation"
         )
     if kind is Kind.EXECUTABLE:
         return _run_executable(arguments)
     from planish.arrays import read_inputs, write_outputs
 
     inputs = read_inputs(arguments.input, arguments.inputs)
-    model = open_model(arguments.file, arguments.threads, dict(arguments.shapes))
+    model = open_model(arguments.file, arguments.threads, dict(arguments.shapes), dict(arguments.ranks))
     outputs = model.run(inputs)
     if arguments.output:
         write_outputs(arguments.output, outputs, {port.name: str(port.dtype) for port in model.outputs})
@@ -59,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_model(file: Path, threads: int | None, shapes: Mapping[str, tuple[int, ...]]) -> Model:
+def open_model(
+    file: Path, threads: int | None, shapes: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+) -> Model:
     """A model compiled into the cache, or a library loaded; `PlanishError` for what can only be linked."""
     from planish.files import Kind, kind_of
     from planish.ir.errors import PlanishError
@@ -69,7 +72,7 @@ def open_model(file: Path, threads: int | None, shapes: Mapping[str, tuple[int, 
             from planish.compile import compile
 
             with progress(f"compiling {file.name}"):
-                return compile(file, threads=threads, shapes=shapes)
+                return compile(file, threads=threads, shapes=shapes, ranks=ranks)
         case Kind.LIBRARY:
             from planish.runtime import load
 

@@ -43,8 +43,8 @@ static bool is_row_major(const planish_tensor *tensor) {
   return true;
 }
 
-static planish_status check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
-                                  const planish_tensor *tensor) {
+planish_status planish_check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
+                                   const planish_tensor *tensor) {
   char expected[256], got[256];
   planish_quoted name;
   bool fits = spec->rank < 0 ? tensor->ndim >= 0 && tensor->ndim <= PLANISH_MAX_RANK : tensor->ndim == spec->rank;
@@ -78,7 +78,7 @@ static planish_status check(planish_context *context, const char *what, const pl
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: type: expected %s, got %s", what, name, spec->dtype,
                        got);
   }
-  planish_status status = check_shape(context, what, spec, tensor);
+  planish_status status = planish_check_shape(context, what, spec, tensor);
   if (status) return status;
   int64_t bytes = planish_tensor_bytes(type->dtype, tensor->ndim, tensor->shape);
   if (bytes < 0) return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: too large", what, name);

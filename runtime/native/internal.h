@@ -80,10 +80,15 @@ double planish_bf16_value(uint16_t bits);
 uint16_t planish_f16_bits(double value);
 uint16_t planish_bf16_bits(double value);
 
+/* bind.c */
+/* Whether a tensor has the rank and the constant dimensions of `spec`. */
+planish_status planish_check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
+                                   const planish_tensor *tensor);
+
 /* variants.c: models with inputs of unknown rank. */
 /* Whether some variant takes an input of this rank. */
 planish_status planish_check_rank(const planish_module *module, int32_t input, int32_t rank, planish_message *message);
-/* Make the variant that fits the ranks of all inputs, which are bound, the module of the context. */
+/* Make the variant that fits the ranks of all inputs, which are bound, the module of the context; check their shapes. */
 planish_status planish_choose_variant(planish_context *context);
 /* " 1 2 3": the ranks that input number `input` may have, in order. */
 void planish_list_ranks(const planish_module *module, int32_t input, char *text, size_t size);

@@ -74,6 +74,14 @@ static planish_status say_none(planish_context *context) {
                      known, got, colon(reason), reason);
 }
 
+static planish_status choose(planish_context *context, const planish_module *variant) {
+  context->module = variant;
+  planish_status status = PLANISH_OK;
+  for (uint32_t i = 0; i < variant->n_inputs && !status; i++)
+    status = planish_check_shape(context, "input", &variant->inputs[i], &context->inputs[i].tensor);
+  return status;
+}
+
 planish_status planish_choose_variant(planish_context *context) {
   const planish_module *module = context->model->module;
   if (!module->n_variants) return PLANISH_OK;
@@ -81,9 +89,7 @@ planish_status planish_choose_variant(planish_context *context) {
     bool fits = true;
     for (uint32_t i = 0; i < module->n_inputs && fits; i++)
       fits = module->variants[v]->inputs[i].rank == context->inputs[i].tensor.ndim;
-    if (!fits) continue;
-    context->module = module->variants[v];
-    return PLANISH_OK;
+    if (fits) return choose(context, module->variants[v]);
   }
   return say_none(context);
 }

@@ -412,6 +412,8 @@ static void test_seeded(char **arguments) {
   free(array.data);
 }
 
+void test_variants(void); /* test_variants.c */
+
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
@@ -420,7 +422,8 @@ int main(int argc, char **argv) {
                {"nested", test_nested},     {"fork", test_fork},         {"context", test_context},
                {"sizes", test_sizes},       {"refusals", test_refusals}, {"failures", test_failures},
                {"profile", test_profile},
-               {"values", test_values},     {"concurrent", test_concurrent}, {"cpu", test_cpu}};
+               {"values", test_values},     {"concurrent", test_concurrent}, {"cpu", test_cpu},
+               {"variants", test_variants}};
   bool found = false;
   CHECK(argc > 1);
   for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
