@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx_models import info, make, node
 
 from planish.codegen.llvm.program import StageRef, emit_program, profile_points
 from planish.codegen.llvm.roofline import Roofline, measure_roofline
@@ -152,6 +153,17 @@ def test_a_profile_names_the_nodes_and_adds_up_to_the_run() -> None:
     assert all(row.ms > 0 and row.calls == 1 and row.label for row in found.rows)
     assert 0.2 * found.total_ms < found.sum_ms < 1.2 * found.total_ms
     assert sum(row.flops for row in found.rows) > 0
+
+
+def test_shapes_that_the_inputs_decide_count_in_the_costs(tmp_path: Path) -> None:
+    model = make([node("MatMul", ["x", "w"])], {"x": info("x", ["N", 8])}, constants={"w": np.ones((8, 4), np.float32)})
+    file = tmp_path / "net.onnx"
+    file.write_bytes(model.SerializeToString())
+    for rows in (3, 50):
+        inputs = {"x": np.ones((rows, 8), np.float32)}
+        found = profile_model(file, threads=1, runs=1, inputs=inputs, say=lambda text: None)
+        assert sum(row.flops for row in found.rows) == 2 * rows * 8 * 4
+        assert sum(row.bytes for row in found.rows) >= 4 * (rows * 8 + 8 * 4 + rows * 4)
 
 
 def test_an_ordinary_library_records_no_profile(tmp_path: Path) -> None:
