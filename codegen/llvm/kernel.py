@@ -286,11 +286,8 @@ class _StageFunction:
             self._outer(nest, level + 1, indices, inner, {**sizes, dim: extent}, part, leaf)
 
         rest = as_dim(size - as_expr(full) * step)
-        if rest == 0:
-            version(step)
-            return
-        if isinstance(full, int) and full == 0:
-            version(rest)
+        if rest == 0 or full == 0:
+            version(step if rest == 0 else rest)
             return
         is_full = self.b.compare("slt", self.exprs.value(indices[level]), self.exprs.value(as_expr(full)))
         other, after = self.b.new_block("rest"), self.b.new_block("after")
