@@ -10,5 +10,5 @@ PIPELINES: dict[str, str] = {
     "O0": "form-kernels,assign-layouts:plain=1,lower-program,schedule-cpu:plain=1,plan-memory",
     "O1": f"{_SIMPLIFY},form-kernels,{_LOWER}",
     "O2": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,{_LOWER}",
-    "O3": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,{_LOWER}",
+    "O3": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,winograd,{_LOWER}",
 }

@@ -29,11 +29,10 @@ class Winograd(Pass, name="winograd"):
         target = self.context.target
         found = [match(op) for op in graph.body if isinstance(op, KernelOp)]
         convs = [c for c in found if c is not None]
-        if target is None or not convs or self.context.opt == 0:
-            return False
+        ways: list[Plan | None] = []
         if self.only:
             ways = [forced(c, self.only) for c in convs]
-        else:
+        elif target is not None:
             sizes = [m for m in SIZES if m <= self.most]
             before = sum(op.value.nbytes for op in graph.body if isinstance(op, Constant))
             choices = [options(c, target, self.context.threads, sizes) for c in convs]

@@ -2,8 +2,8 @@
 
 For a block of tiles (`Plan`), in this order:
 
-1. V[e, tile, c] = (B^T d B)[e] for every tile d of the input: vectors of channels, columns first, then rows;
-2. for each block of output channels: M[e, tile, o] = sum over c of V[e, tile, c] * U[e, o, c], e = 0 .. t*t-1, an
+1. V[tile, e, c] = (B^T d B)[e] for every tile d of the input: vectors of channels, columns first, then rows;
+2. for each block of output channels: M[tile, e, o] = sum over c of V[tile, e, c] * U[e, o, c], e = 0 .. t*t-1, an
    ordinary batched matrix product;
 3. A^T M A, and for each of its m*m elements what the direct kernel does after its sum.
 
@@ -13,7 +13,6 @@ channels are top-level stages with parallel loops of their own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from .match import Convolution
 from .transforms import Transforms, apply, transforms
 
 _LINE = 16  # floats of a cache line
-_SETS = 64  # of the first cache
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,6 @@ class Plan:
 def build(conv: Convolution, plan: Plan, u: Value) -> KernelOp:
     """The kernel of `conv` over the transformed weights `u`, of shape [t*t, O / channels, channels, C]."""
     return _Emitter(conv, plan).run(u)
-
-
-def _sets(step: int) -> int:
-    """Sets of the first cache that addresses `step` floats apart fall into."""
-    lines = -(-step // _LINE)
-    return _SETS // math.gcd(lines, _SETS)
 
 
 class _Emitter:
@@ -172,7 +164,13 @@ class _Emitter:
         """Coordinates in the image of the window of output (y, x), moved by the padding."""
         conv = self.conv
         channel, *window = conv.summed
-        env: dict[str, Dim] = {conv.dims[0]: n, conv.dims[2]: y, conv.dims[3]: x, channel: c, **dict.fromkeys(window, 0)}
+        env: dict[str, Dim] = {
+            conv.dims[0]: n,
+            conv.dims[2]: y,
+            conv.dims[3]: x,
+            channel: c,
+            **dict.fromkeys(window, 0),
+        }
         return [e.substitute(env) for e in conv.image.map]
 
     # -- output -------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
-"""Recognises kernels that Winograd's algorithm can compute: a 3x3 convolution in f32 with stride 1, dilation 1, one group and
-constant weights, and whatever the kernel does with each sum."""
+"""Recognises kernels that Winograd's algorithm can compute: a 3x3 convolution in f32 with stride 1, dilation 1, one
+group and constant weights, and whatever the kernel does with each sum."""
 
 from __future__ import annotations
 
