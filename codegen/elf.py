@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-PAGE = 4096
+PAGE = {62: 4096, 183: 65536}  # the largest page by e_machine: x86-64, AArch64
 PLACEHOLDER = b".lrodata"
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -24,6 +24,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _LOAD, _NOBITS, _ALLOC = 1, 8, 2
 _COPY = 1 << 20
+_UNIT = 4096  # of holes
 
 
 class ElfError(Exception):
@@ -84,6 +85,13 @@ class _Elf:
     sections: list[_Section]
     names: bytes
 
+    @property
+    def machine(self) -> int:
+        """The number of the architecture."""
+        machine = self.header[2]
+        assert isinstance(machine, int)
+        return machine
+
     def section(self, name: bytes) -> _Section:
         for section in self.sections:
             if self.names[section.name : self.names.index(b"\0", section.name)] == name:
@@ -101,17 +109,17 @@ def embed_weights(file: BinaryIO, weights: Iterable[bytes | memoryview], size: i
     if size == 0:
         return
     elf = _read(file)
+    page = PAGE[elf.machine]
     section = elf.section(PLACEHOLDER)
-    segment = _last_segment(elf, section)
+    segment = _last_segment(elf, section, page)
     # A linker may let the section begin inside a page and pad: the placeholder page is its end.
-    start = section.offset + section.size - PAGE
-    tail = sorted((s for s in elf.sections if s.offset >= start + PAGE and s.size), key=lambda s: s.offset)
+    start = section.offset + section.size - page
+    tail = sorted((s for s in elf.sections if s.offset >= start + page and s.size), key=lambda s: s.offset)
     if any(s.flags & _ALLOC and s.kind != _NOBITS for s in tail):
         raise ElfError("loaded sections follow the weights in the file")
     moved = [_content(file, s) for s in tail]
     file.truncate(start)
-    _stream(file, weights, start, size)
-    end = start + -(-size // PAGE) * PAGE
+    end = _stream(file, weights, start, size)
     for part, content in zip(tail, moved, strict=True):
         part.offset = -(-end // max(part.align, 1)) * max(part.align, 1)
         file.seek(part.offset)
@@ -129,6 +137,8 @@ def _read(file: BinaryIO) -> _Elf:
     if not isinstance(ident, bytes) or ident[:6] != b"\x7fELF\x02\x01":
         raise ElfError("not a 64-bit little-endian ELF file")
     numbers = [part for part in header if isinstance(part, int)]
+    if header[2] not in PAGE:
+        raise ElfError("neither x86-64 nor AArch64")
     phoff, shoff, phnum, shnum, shstrndx = numbers[4], numbers[5], numbers[9], numbers[11], numbers[12]
     file.seek(phoff)
     segments = [_Segment(*fields) for fields in _SEGMENT.iter_unpack(file.read(_SEGMENT.size * phnum))]
@@ -144,18 +154,19 @@ def _content(file: BinaryIO, section: _Section) -> bytes:
     return file.read(section.size)
 
 
-def _last_segment(elf: _Elf, section: _Section) -> _Segment:
+def _last_segment(elf: _Elf, section: _Section, page: int) -> _Segment:
     loads = [s for s in elf.segments if s.kind == _LOAD]
     last = max(loads, key=lambda s: s.vaddr)
     if not last.vaddr <= section.addr < last.vaddr + last.memsz:
         raise ElfError("the weights are not in the last segment")
     end = section.addr + section.size
-    if end != last.vaddr + last.memsz or end % PAGE or section.size < PAGE:
+    if end != last.vaddr + last.memsz or end % page or section.size < page:
         raise ElfError("the weights do not end the last segment, or do not begin a page")
     return last
 
 
-def _stream(file: BinaryIO, weights: Iterable[bytes | memoryview], offset: int, size: int) -> None:
+def _stream(file: BinaryIO, weights: Iterable[bytes | memoryview], offset: int, size: int) -> int:
+    """Write the weights from `offset` on, and zeros up to the next page's border; gives that."""
     file.seek(offset)
     written = 0
     for chunk in weights:
@@ -165,9 +176,10 @@ def _stream(file: BinaryIO, weights: Iterable[bytes | memoryview], offset: int, 
         write_sparse(file, chunk)
     if written != size:
         raise ValueError(f"weights: expected {size} bytes, got {'more' if written > size else written}")
-    end = offset + -(-size // PAGE) * PAGE
+    end = offset + -(-size // _UNIT) * _UNIT
     file.truncate(end)
     file.seek(end)
+    return end
 
 
 def write_sparse(file: BinaryIO, chunk: bytes | memoryview) -> None:
@@ -175,7 +187,7 @@ def write_sparse(file: BinaryIO, chunk: bytes | memoryview) -> None:
     view = memoryview(chunk).cast("B")
     for start in range(0, len(view), _COPY):
         part = view[start : start + _COPY]
-        if len(part) >= PAGE and not np.frombuffer(part, np.uint8).any():
+        if len(part) >= _UNIT and not np.frombuffer(part, np.uint8).any():
             file.seek(len(part), os.SEEK_CUR)
         else:
             file.write(part)

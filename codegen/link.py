@@ -19,41 +19,50 @@ from typing import Literal
 
 from ..ir.errors import LinkError
 from ..runtime.escape import c_string, log_text
-from .elf import PAGE, ElfError, embed_weights, write_sparse
-from .toolchain import COMMAND_LINE, NATIVE, Compiler, find_compiler, runtime_objects
+from .elf import ElfError, embed_weights, write_sparse
+from .llvm.descriptor import MAIN
+from .toolchain import COMMAND_LINE, NATIVE, Compiler, find_compiler, is_foreign, runtime_objects
 
 Emit = Literal["exe", "lib", "static", "obj"]
 
 _LINK_FLAGS = (
     "-pthread", "-Wl,--build-id=none", "-Wl,--hash-style=gnu", "-Wl,-z,relro,-z,now,-z,noexecstack",
-    "-Wl,--gc-sections", "-Wl,--as-needed",
+    "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,--strip-debug",
 )  # fmt: skip
 
 _GLUE = """\
 /* Written by planish: ties this artifact's code and weights to its runtime. */
 #include "internal.h"
 
-extern const uint8_t planish_weights[] __attribute__((visibility("hidden")));
+#define HIDDEN __attribute__((visibility("hidden")))
+extern const uint8_t planish_weights[] HIDDEN;
+extern const planish_module {modules} HIDDEN;
 
-__attribute__((visibility("hidden"))) const planish_model planish_artifact_model = {{
-    PLANISH_ABI_VERSION, &planish_module_data, planish_weights, {name}}};
+HIDDEN const planish_model planish_artifact_models[] = {{{models}}};
+HIDDEN const uint32_t planish_artifact_levels = {levels};
 
 PLANISH_API planish_status planish_open_{identifier}(const planish_model **model, planish_message *message);
 planish_status planish_open_{identifier}(const planish_model **model, planish_message *message) {{
-  return planish_open_checked(&planish_artifact_model, model, message);
+  return planish_open_checked(planish_artifact_models, {levels}, model, message);
 }}
 """
 
 _WEIGHTS = """\
+#ifdef __aarch64__
+#define PAGE 65536
+.section .lrodata,"a",%progbits
+#else
+#define PAGE 4096
 .section .lrodata,"al",@progbits
-.balign {page}
+#endif
+.balign PAGE
 .globl planish_weights
 .hidden planish_weights
-.type planish_weights,@object
+.type planish_weights,%object
 planish_weights:
 {content}
 .size planish_weights, . - planish_weights
-.section .note.GNU-stack,"",@progbits
+.section .note.GNU-stack,"",%progbits
 """
 
 
@@ -81,29 +90,32 @@ def link(
     *,
     static: bool = False,
     name: str,
+    triple: str = "",
+    modules: Sequence[str] = (MAIN,),
 ) -> None:
-    """Link `objects` (files or their bytes) and the C runtime into the artifact `out`.
+    """Link `objects` (files or their bytes) and the C runtime into the artifact `out` for LLVM's `triple`.
 
-    Exactly one object defines `planish_module_data` (runtime/native/planish_abi.h). `weights` yields the packed
+    The objects define the `modules` (runtime/native/planish_abi.h), of which the first that the CPU can run is opened:
+    `planish_module_data`, or one for each level of CPUs, best first. `weights` yields the packed
     weights, `weights_bytes` in all; all-zero megabytes become holes of the file. `static` makes an executable that
     needs no shared library. `name` is what the artifact calls its model. Raises `LinkError` when there is no C
     compiler, it fails, or `out` cannot be written; then `out` is what it was before.
     """
     out = Path(out)
-    compiler = find_compiler()
+    compiler = find_compiler(triple)
     runtime = runtime_objects(compiler)
     with _writing(out, weights_bytes) as folder:
         chosen = _materialise(objects, folder)
         chosen += [path for stem, path in runtime.items() if emit == "exe" or stem not in COMMAND_LINE]
-        _write_glue(folder, name)
+        _write_glue(folder, name, modules)
         result = folder / "result"
         if emit in ("exe", "lib"):
             _link_image(compiler, chosen, emit, folder, result, static=static, name=name)
             _embed(result, weights, weights_bytes)
         else:
-            _link_object(compiler, chosen, weights, weights_bytes, folder, result, name=name)
+            _link_object(compiler, chosen, weights, weights_bytes, folder, result, name=name, triple=triple)
             if emit == "static":
-                _archive(folder, result, name)
+                _archive(folder, result, name, triple)
         result.replace(out)
 
 
@@ -142,10 +154,14 @@ def _materialise(objects: Sequence[Path | bytes], folder: Path) -> list[Path]:
     return paths
 
 
-def _write_glue(folder: Path, name: str) -> None:
+def _write_glue(folder: Path, name: str, modules: Sequence[str]) -> None:
+    rows = [f"{{PLANISH_ABI_VERSION, &{module}, planish_weights, {c_string(name)}}}" for module in modules]
     identifier = entry_name(name).removeprefix("planish_open_")
-    (folder / "glue.c").write_text(_GLUE.format(name=c_string(name), identifier=identifier))
-    (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content=f".zero {PAGE}"))
+    glue = _GLUE.format(
+        modules=", ".join(modules), models=",\n    ".join(rows), levels=len(modules), identifier=identifier
+    )
+    (folder / "glue.c").write_text(glue)
+    (folder / "weights.S").write_text(_WEIGHTS.format(content=".zero PAGE"))
 
 
 def _compile_glue(compiler: Compiler, folder: Path) -> None:
@@ -191,6 +207,7 @@ def _link_object(
     result: Path,
     *,
     name: str,
+    triple: str,
 ) -> None:
     """One relocatable object of everything. Several may be linked together: what they share is weak, the rest local."""
     with (folder / "weights.bin").open("wb") as file:
@@ -200,22 +217,27 @@ def _link_object(
         if written != size:
             raise ValueError(f"weights: expected {size} bytes, got {written}")
         file.truncate(max(size, 1))
-    (folder / "weights.S").write_text(_WEIGHTS.format(page=PAGE, content='.incbin "weights.bin"'))
+    (folder / "weights.S").write_text(_WEIGHTS.format(content='.incbin "weights.bin"'))
     _compile_glue(compiler, folder)
     compiler.run(["-r", "-nostdlib", "glue.o", "weights.o", *map(str, objects), "-o", "all.o"], folder, "linking")
     (folder / "keep.txt").write_text("".join(f"{symbol}\n" for symbol in exported_names(name)))
     options = ["--keep-global-symbols=keep.txt", "--weaken-symbols=keep.txt"]
-    _binutils("objcopy").run([*options, "all.o", result.name], folder, "linking")
+    _binutils("objcopy", triple).run([*options, "all.o", result.name], folder, "linking")
 
 
-def _archive(folder: Path, result: Path, name: str) -> None:
+def _archive(folder: Path, result: Path, name: str, triple: str) -> None:
     member = entry_name(name).removeprefix("planish_open_")[:60] + ".o"
     result.rename(folder / member)
-    _binutils("ar").run(["rcsD", result.name, member], folder, "linking")
+    _binutils("ar", triple).run(["rcsD", result.name, member], folder, "linking")
 
 
-def _binutils(tool: str) -> Compiler:
-    path = shutil.which(tool) or shutil.which(f"llvm-{tool}")
-    if not path:
-        raise LinkError(f"linking: {tool} not found: install binutils, or use --emit lib, which does not need it")
-    return Compiler((path,), "")
+def _binutils(tool: str, triple: str) -> Compiler:
+    arch, *_, libc = triple.split("-") if triple else ("", "")
+    foreign = bool(triple) and is_foreign(triple)
+    own = (f"{arch}-linux-{libc}-{tool}", f"{arch}-linux-gnu-{tool}") if foreign else (tool,)
+    for name in (*own, f"llvm-{tool}"):
+        path = shutil.which(name)
+        if path:
+            return Compiler((path,), "")
+    package = "binutils" if own == (tool,) else f"binutils-{arch.replace('_', '-')}-linux-gnu or llvm"
+    raise LinkError(f"linking: {own[0]} not found: install {package}, or use --emit lib, which does not need it")

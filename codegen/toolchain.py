@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ COMPILE_FLAGS = (
     "-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections",
     "-fno-strict-aliasing", "-fstack-protector-strong", "-g0", "-pthread", "-Werror=implicit-function-declaration",
 )  # fmt: skip
+_GLIBC = "2.31"  # the oldest that artifacts for other machines run with (Debian 11, Ubuntu 20.04)
 _KEEP = 8  # cache entries
 _JOBS = 4  # compilers at a time
 
@@ -59,9 +61,13 @@ class Compiler:
             raise LinkError(f"{what}: {shlex.join(self.command)} failed with status {done.returncode}{hint}\n{lines}")
 
 
-def find_compiler() -> Compiler:
-    """`$CC`, `cc`, `gcc` or `clang`, or the `ziglang` package. Raises `LinkError` if there is none."""
+def find_compiler(triple: str = "") -> Compiler:
+    """The compiler for LLVM's `triple`, by default for this machine: `$CC`, `cc`, `gcc` or `clang`, or the `ziglang`
+    package; for another machine or C library `$CC` if it makes code for it, else `ziglang`. Raises `LinkError` if there
+    is none."""
     chosen = os.environ.get("CC", "").strip()
+    if triple and is_foreign(triple):
+        return _cross_compiler(triple, chosen)
     if chosen:
         return _identify(tuple(shlex.split(chosen)), "the environment variable CC")
     for name in ("cc", "gcc", "clang"):
@@ -73,6 +79,31 @@ def find_compiler() -> Compiler:
     raise LinkError(
         "linking: no C compiler found: install gcc or clang (Debian: apt install gcc libc6-dev), set CC, "
         "or pip install ziglang"
+    )
+
+
+def is_foreign(triple: str) -> bool:
+    """Whether the compiler of this machine makes no code for `triple`."""
+    arch, *_, libc = triple.split("-")
+    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine())
+    return arch != machine or libc != "gnu"
+
+
+def _cross_compiler(triple: str, chosen: str) -> Compiler:
+    arch, *_, libc = triple.split("-")
+    if chosen:
+        compiler = _identify(tuple(shlex.split(chosen)), "the environment variable CC")
+        made = subprocess.run([*compiler.command, "-dumpmachine"], capture_output=True, text=True, errors="replace")
+        words = made.stdout.strip().split("-")
+        if words[0] == arch and words[-1] == libc:
+            return compiler
+    if importlib.util.find_spec("ziglang"):
+        zig = f"{arch}-linux-{libc}" + (f".{_GLIBC}" if libc == "gnu" else "")
+        command = (sys.executable, "-m", "ziglang", "cc", "-target", zig, "-fno-sanitize=all")
+        return _identify(command, "the package ziglang")
+    raise LinkError(
+        f"linking for {triple}: expected a compiler for that machine, got none: pip install planish[cross], or set CC "
+        f"to a cross compiler"
     )
 
 

@@ -28,8 +28,10 @@ from planish.codegen.llvm.compile import (
     compile_variants,
     llvm_version,
 )
+from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
-from planish.codegen.llvm.target import target_for
+from planish.codegen.llvm.target import targets_for
+from planish.codegen.toolchain import find_compiler
 from planish.frontend import open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
@@ -61,6 +63,17 @@ class Lowered:
 
 
 @dataclass
+class Level:
+    """The model for one CPU: its variants as they were read, then lowered (`parts`), and LLVM IR text and object of
+    everything that is not a kernel (`mains`)."""
+
+    target: TargetInfo
+    variants: Variants
+    parts: list[Lowered] = field(default_factory=list[Lowered])
+    mains: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
+
+
+@dataclass
 class CompileReport:
     """What a compilation did: the seconds of each step, the passes, and the sizes in bytes of what came out."""
 
@@ -85,13 +98,14 @@ class CompileReport:
 class Options:
     """How to compile: see `planish compile --help`."""
 
-    cpu: str = "native"
+    cpu: str = ""
     opt: int = 3
     threads: int | None = None
     passes: str | None = None
     disable: tuple[str, ...] = ()
     workers: int | None = None
     cache: bool = True
+    triple: str = ""
 
 
 class _Steps:
@@ -112,7 +126,8 @@ def compile_file(
     out: Path,
     *,
     emit: str = "lib",
-    cpu: str = "native",
+    cpu: str = "",
+    triple: str = "",
     opt: int = 3,
     threads: int | None = None,
     passes: str | None = None,
@@ -125,82 +140,98 @@ def compile_file(
 ) -> CompileReport:
     """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
 
-    `cpu` is `native`, or an LLVM CPU name such as x86-64-v3; `opt` 0..3 picks the pipeline, `passes` replaces it;
-    `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the artifact
-    has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per core).
-    With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`).
+    `triple` is the machine to compile for, `aarch64-linux-gnu` say (default: this one); `cpu` is one of its CPUs by
+    name, `native` (this machine's own, the default here), or `portable`: the artifact then has kernels for x86-64-v2,
+    v3 and v4, and takes the best that the CPU can run when it is opened. `opt` 0..3 picks the pipeline, `passes`
+    replaces it; `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the
+    artifact has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per
+    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`).
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
-    options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache)
+    options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache, triple)
     out = Path(out)
     if not out.parent.is_dir():
         raise PlanishError(f"{out}: the folder {out.parent} does not exist: make it, or choose another place")
+    targets = targets_for(options.cpu, options.triple)
+    if emit in LINKED:
+        find_compiler(targets[0].triple)  # that it is missing should be said before the work is done
     report = CompileReport()
     steps = _Steps(report)
-    variants = read_variants(open_model(model), shapes, ranks)
-    if profile and variants.unranked:
-        raise PlanishError(f"profile: the rank of input {log_text(variants.unranked[0])} is unknown: give its rank")
+    source = open_model(model)
+    # Passes change modules, so each level reads its own.
+    levels = [Level(target, read_variants(source, shapes, ranks)) for target in targets]
+    unranked = levels[0].variants.unranked
+    if profile and unranked:
+        raise PlanishError(f"profile: the rank of input {log_text(unranked[0])} is unknown: give its rank")
+    if profile and len(levels) > 1:
+        raise PlanishError(f"profile: --cpu {options.cpu}: expected one CPU, got {len(levels)} levels")
     steps.done("read")
-    selftest = None if variants.unranked else golden_test(variants.modules[0])
+    selftest = None if unranked else golden_test(levels[0].variants.modules[0])
     steps.done("self-test")
-    target = target_for(options.cpu)
-    parts = _lower_all(variants, target, options, report, steps)
-    mains = _descriptors(parts, variants, report, selftest, profile)
+    _lower_all(levels, options, report, steps)
+    names = [MAIN] if len(levels) == 1 else [f"planish_level_{i}" for i in range(len(levels))]
+    for level, main in zip(levels, names, strict=True):
+        level.mains = _descriptors(level, report, selftest, main, profile)
     if profile:
-        report.lowered = parts[0]
-    _fill(report, parts, [body for _, body in mains])
+        report.lowered = levels[0].parts[0]
+    _fill(report, levels)
     if emit in LINKED:
+        parts = [part for level in levels for part in level.parts]
         name = str(parts[0].module.attributes.get("name") or out.stem)
-        objects = [body for part in parts for body in part.kernels.objects] + [body for _, body in mains]
-        link(objects, weights_image(*(p.program for p in parts)), report.weights_bytes, emit, out, name=name)
+        objects = [body for part in parts for body in part.kernels.objects]
+        objects += [body for level in levels for _, body in level.mains]
+        weights = weights_image(*(p.program for p in parts))
+        triple = targets[0].triple
+        link(objects, weights, report.weights_bytes, emit, out, name=name, triple=triple, modules=names)
     else:
-        texts = [text for part in parts for text in part.kernels.texts]
-        _write_text([*texts, *(text for text, _ in mains)], emit, target, out)
+        _write_text(levels, emit, out)
     steps.done("link")
     return report
 
 
-def _lower_all(
-    variants: Variants, target: TargetInfo, options: Options, report: CompileReport, steps: _Steps
-) -> list[Lowered]:
-    """Every variant down to kernels in machine code: for an ordinary model one."""
-    passes = variants.each(lambda module: lower(module, target, options))
+def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport, steps: _Steps) -> None:
+    """Every variant of every level down to kernels in machine code: for an ordinary model one."""
+    passes: list[list[PassReport]] = []
+    for level in levels:
+        passes += level.variants.each(lambda module, target=level.target: lower(module, target, options))
     report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
-    programs = [_program(module) for module in variants.modules]
-    if variants.unranked:
-        join(programs)
+    programs = [[_program(module) for module in level.variants.modules] for level in levels]
+    if len(levels) > 1 or levels[0].variants.unranked:
+        join([program for group in programs for program in group])
     steps.done("passes")
-    pairs = list(zip(variants.modules, programs, strict=True))
-    workers = options.workers or _threads()
-    kernels = compile_variants(pairs, target, opt=max(1, options.opt), workers=workers, cache=options.cache)
+    for level, group in zip(levels, programs, strict=True):
+        pairs = list(zip(level.variants.modules, group, strict=True))
+        kernels = compile_variants(
+            pairs, level.target, opt=max(1, options.opt), workers=options.workers or _threads(), cache=options.cache
+        )
+        level.parts = [Lowered(m, p, one, level.target) for (m, p), one in zip(pairs, kernels, strict=True)]
     steps.done("kernels")
-    return [Lowered(module, program, one, target) for (module, program), one in zip(pairs, kernels, strict=True)]
 
 
 def _descriptors(
-    parts: Sequence[Lowered], variants: Variants, report: CompileReport, selftest: SelfTest | None, profile: bool
+    level: Level, report: CompileReport, selftest: SelfTest | None, main: str, profile: bool
 ) -> list[tuple[str, bytes]]:
     """LLVM IR text and object of everything that is not a kernel: the program, or those of all variants and the
-    descriptor of the whole."""
-    target = parts[0].target
+    descriptor of the whole, which is called `main`."""
+    target, parts, variants = level.target, level.parts, level.variants
     features = [f[1:] for f in target.features if f.startswith("+")]
     manifests = [make_manifest(p.module, p.program, p.kernels, target, report, selftest) for p in parts]
     if not variants.unranked:
         manifest = manifests[0].to_json().encode()
-        program, kernels = parts[0].program, parts[0].kernels
-        main = compile_program(
-            program, kernels, target, manifest=manifest, features=features, selftest=selftest, profile=profile
-        )
-        return [main]
+        program = compile_program(
+            parts[0].program, parts[0].kernels, target,
+            manifest=manifest, features=features, selftest=selftest, profile=profile, name=main,
+        )  # fmt: skip
+        return [program]
     programs = [p.program for p in parts]
-    names = [f"planish_variant_{i}" for i in range(len(parts))]
+    names = [f"{main}_variant_{i}" for i in range(len(parts))]
     inputs, outputs = (_ports(whole_specs(variants, programs, what)) for what in ("inputs", "outputs"))
     whole = replace(whole_manifest(variants, manifests), inputs=inputs, outputs=outputs)
     mains = [
         compile_program(p.program, p.kernels, target, manifest=b"", features=(), name=name)
         for p, name in zip(parts, names, strict=True)
     ]
-    return [*mains, compile_descriptor(descriptor(variants, programs, names, whole, features), target)]
+    return [*mains, compile_descriptor(descriptor(variants, programs, names, whole, features), target, main)]
 
 
 def lower(module: Module, target: TargetInfo, options: Options) -> list[PassReport]:
@@ -263,7 +294,8 @@ def _fixed(size: Dim) -> int:
     return size if isinstance(size, int) else size.constant or 0
 
 
-def _fill(report: CompileReport, parts: Sequence[Lowered], mains: Sequence[bytes]) -> None:
+def _fill(report: CompileReport, levels: Sequence[Level]) -> None:
+    parts = [part for level in levels for part in level.parts]
     attributes = [p.program.attributes for p in parts]
     objects = [body for p in parts for body in p.kernels.objects]
     report.kernels = len(objects)
@@ -271,13 +303,16 @@ def _fill(report: CompileReport, parts: Sequence[Lowered], mains: Sequence[bytes
     report.arena_bytes = max(_fixed(a["arena_bytes"]) for a in attributes)
     report.arena_lower_bound = max(_fixed(a.get("arena_lower_bound", 0)) for a in attributes)
     report.weights_bytes = int(attributes[0]["weights_bytes"])
-    report.code_bytes = sum(code_bytes(o) for o in [*objects, *mains])
+    report.code_bytes = sum(code_bytes(o) for o in [*objects, *(body for level in levels for _, body in level.mains)])
 
 
-def _write_text(texts: Sequence[str], emit: str, target: TargetInfo, out: Path) -> None:
+def _write_text(levels: Sequence[Level], emit: str, out: Path) -> None:
     """`--emit llvm` and `asm`: all modules after one another, each under a comment line."""
     mark = "#" if emit == "asm" else ";"
-    shown = [compile_assembly(t, target) for t in texts] if emit == "asm" else texts
+    shown: list[str] = []
+    for level in levels:
+        texts = [text for part in level.parts for text in part.kernels.texts] + [text for text, _ in level.mains]
+        shown += [compile_assembly(t, level.target) for t in texts] if emit == "asm" else texts
     with written_beside(out) as place:
         place.write_text("".join(f"{mark} ---- module {i} ----\n{t}\n" for i, t in enumerate(shown)))
 
@@ -287,7 +322,7 @@ def compile(
     *,
     target: str = "cpu",
     threads: int | None = None,
-    cpu: str = "native",
+    cpu: str = "",
     opt: int = 3,
     passes: str | None = None,
     disable: Sequence[str] = (),

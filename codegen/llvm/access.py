@@ -274,10 +274,20 @@ class Memory:
             mask = whole if mask is None else self.b.op("and", whole, mask)
         if mask is None:
             v = self.b.load(ty, pointer, place.align)
+        elif not self.convert.target.has_masks(place.align) and _static_lanes(mask) is None:
+            v = self._load_each(place, lanes, mask)
         else:
             v = self.b.masked_load(ty, pointer, place.align, mask, V(ty, "zeroinitializer"))
         v = self.convert.from_memory(v, dtype)
         return v if inside is None else self._filled(v, inside, fill, dtype)
+
+    def _load_each(self, place: Place, lanes: int, mask: V) -> V:
+        """A masked load where the target has none: LLVM would branch for each lane."""
+        v = V(Ty(place.elem, lanes), "zeroinitializer")
+        for n, pointer in enumerate(self._lane_pointers(place, lanes)):
+            pointer = self.b.select(self.b.extract(mask, n), pointer, _ZEROS)
+            v = self.b.insert(v, self.b.load(Ty(place.elem), pointer, place.align), n)
+        return v
 
     def _load_lanes(self, place: Place, dtype: str, lanes: int, inside: V | None, mask: V | None, fill: V | None) -> V:
         b = self.b

@@ -88,7 +88,7 @@ def _emit(
     kernel: Kernel, call: Call, program: Program, target: TargetInfo, noalias: list[bool]
 ) -> tuple[KernelCode, str]:
     text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
-    symbol = "pk_" + digest(text, repr((noalias, program.symbols)))[:20]
+    symbol = "pk_" + digest(text, repr((noalias, program.symbols, target.cpu, target.features)))[:20]
     if len(call.args) != len(kernel.params):
         raise PlanishError(f"{call.loc}: expected {len(kernel.params)} buffers of @{kernel.name}, got {len(call.args)}")
     return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=program.symbols), symbol
@@ -164,9 +164,9 @@ def compile_program(
     return text, compile_object(text, target, 1)
 
 
-def compile_descriptor(what: Descriptor, target: TargetInfo) -> tuple[str, bytes]:
-    """The LLVM IR text and object of the descriptor of a model that has variants."""
-    text = emit_variants(what, target)
+def compile_descriptor(what: Descriptor, target: TargetInfo, name: str = MAIN) -> tuple[str, bytes]:
+    """The LLVM IR text and object of the descriptor, called `name`, of a model that has variants."""
+    text = emit_variants(what, target, name)
     return text, compile_object(text, target, 1)
 
 

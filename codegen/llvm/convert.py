@@ -14,6 +14,7 @@ from .builder import Builder, Ty, V, number
 
 _WHOLE = {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
 REGISTER = _WHOLE | {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
+REGISTER |= dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0"), "i8")
 MEMORY = REGISTER | {"bool": "i8", "i4": "i8", "u4": "i8"}
 
 
@@ -28,6 +29,7 @@ class Converter:
     def __init__(self, b: Builder, target: TargetInfo) -> None:
         self.b = b
         self.target = target
+        self._half = target.has("f16c") or target.architecture == "aarch64"  # instructions for f16
 
     def constant(self, value: float | int | bool, dtype: str) -> V:
         """A scalar constant of `dtype`."""
@@ -109,7 +111,7 @@ class Converter:
         b = self.b
         if dtype == "bf16":
             return b.bitcast(b.op("shl", b.convert("zext", v, "i32"), number(16, v.ty.of("i32"))), v.ty.of("float"))
-        if self.target.has("f16c"):
+        if self._half:
             return b.convert("fpext", b.bitcast(v, v.ty.of("half")), "float")
         i32 = v.ty.of("i32")
         bits = b.convert("zext", v, "i32")
@@ -124,7 +126,7 @@ class Converter:
     def narrow(self, v: V, dtype: str) -> V:
         """f32 as f16 or bf16 bits, rounded to nearest even."""
         b, i32 = self.b, v.ty.of("i32")
-        if dtype == "f16" and self.target.has("f16c"):
+        if dtype == "f16" and self._half:
             return b.bitcast(b.convert("fptrunc", v, "half"), v.ty.of("i16"))
         bits = b.bitcast(v, i32)
         if dtype == "f16":

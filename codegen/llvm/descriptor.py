@@ -103,10 +103,10 @@ def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
     text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
 
 
-def emit_variants(what: Descriptor, target: TargetInfo) -> str:
-    """LLVM IR of the descriptor of a model that has variants; theirs are in other modules."""
+def emit_variants(what: Descriptor, target: TargetInfo, name: str = MAIN) -> str:
+    """LLVM IR of the descriptor, called `name`, of a model that has variants; theirs are in other modules."""
     text = Text()
-    describe(text, what)
+    describe(text, what, name)
     externals = [f"@{name} = external hidden constant i8" for name in what.variants]
     return "\n".join([f'target triple = "{target.triple}"', "", *externals, "", *text.globals]) + "\n"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from .builder import Builder, V, number
-from .convert import Converter, is_small_float
+from .convert import REGISTER, Converter, is_small_float
 from .vecmath import VectorMath
 
 # What an object may call, each with an `f` twin for f32.
@@ -51,7 +51,7 @@ class Scalars:
 
     def __init__(self, b: Builder, target: TargetInfo) -> None:
         self.b = b
-        self.fma_name = "fma" if target.has("fma") or "aarch64" in target.triple else "fmuladd"
+        self.fma_name = "fma" if target.has("fma") or target.architecture == "aarch64" else "fmuladd"
         self.convert = Converter(b, target)
         self.math = VectorMath(b, self.fma_name)
 
@@ -60,6 +60,9 @@ class Scalars:
         args = self.b.same_lanes(*args)
         if fn == "cast":
             return self.convert.cast(args[0], dtype, to)
+        if fn == "bitcast":
+            ty = args[0].ty.of(REGISTER[to])
+            return args[0] if ty == args[0].ty else self.b.bitcast(args[0], ty)
         if fn == "select":
             return self.b.select(args[0], args[1], args[2])
         if is_small_float(dtype):

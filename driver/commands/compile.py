@@ -21,6 +21,8 @@ Compile a model ahead of time.
   planish compile net.onnx -o net --emit exe      one executable: ./net run --input x=x.npy -o out.npz
   planish compile net.onnx -o net.so              a shared library for planish.load, C and C++
   planish compile net.onnx -o net.so --cpu x86-64-v3 --shape batch=8
+  planish compile net.onnx -o net --cpu portable  one executable for x86-64-v2, v3 and v4
+  planish compile net.onnx -o net --triple aarch64-linux-gnu     for another machine: pip install planish[cross]
 """
 
 
@@ -33,7 +35,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--emit", choices=KINDS, help="kind of artifact (default: by OUT's suffix: none exe, .a .o .ll .s, else lib)"
     )
     parser.add_argument(
-        "--cpu", default="native", metavar="CPU", help="native (default), x86-64-v3, x86-64-v4, or a name LLVM knows"
+        "--triple", default="", metavar="TRIPLE", help="machine, such as aarch64-linux-gnu or -musl (default: this one)"
+    )
+    parser.add_argument(
+        "--cpu",
+        default="",
+        metavar="CPU",
+        help="CPU by name, such as x86-64-v3 or cortex-a72; native: this one (default); portable: kernels for "
+        "x86-64-v2, v3 and v4 in one file, chosen when it is opened",
     )
     parser.add_argument("-O", dest="opt", type=int, choices=range(4), default=3, help="optimization level (default: 3)")
     parser.add_argument(
@@ -59,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
             out,
             emit=kind,
             cpu=arguments.cpu,
+            triple=arguments.triple,
             opt=arguments.opt,
             threads=arguments.threads,
             passes=arguments.passes,

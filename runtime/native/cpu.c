@@ -87,6 +87,11 @@ static bool has(const char *name) {
   return false; /* unknown: refuse rather than crash */
 }
 
+/* A name for --cpu that fits this CPU. */
+static const char *common(void) {
+  return has("avx2") && has("bmi2") && has("fma") && has("f16c") && has("movbe") ? "x86-64-v3" : "x86-64";
+}
+
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 
@@ -105,8 +110,12 @@ static bool has(const char *name) {
   return false;
 }
 
+/* A name for --cpu that fits this CPU. */
+static const char *common(void) { return "generic"; }
+
 #else
 static bool has(const char *name) { return (void)name, false; }
+static const char *common(void) { return "generic"; }
 #endif
 
 planish_status planish_check_cpu(const char *const *features, uint32_t count, planish_message *message) {
@@ -119,6 +128,6 @@ planish_status planish_check_cpu(const char *const *features, uint32_t count, pl
   if (!used) return PLANISH_OK;
   return planish_say(message, PLANISH_UNSUPPORTED_CPU,
                      "this CPU lacks features that the code was compiled for: %s; compile the model for an older CPU, "
-                     "for example with --cpu x86-64-v3",
-                     missing);
+                     "for example with --cpu %s",
+                     missing, common());
 }

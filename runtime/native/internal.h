@@ -20,8 +20,10 @@ struct planish_model {
   const char *name;
 };
 
-/* The model of this artifact; defined by the few lines of C that codegen/link.py writes for each artifact. */
-extern const planish_model planish_artifact_model;
+/* The model of this artifact, once for each level of CPUs that it has code for, best first; defined by the few lines of
+ * C that codegen/link.py writes for each artifact. */
+extern const planish_model planish_artifact_models[];
+extern const uint32_t planish_artifact_levels;
 
 typedef struct planish_slot { /* one input or output of a context */
   planish_tensor tensor;      /* .shape points to `shape` */
@@ -107,8 +109,8 @@ planish_pool *planish_pool_create_sized(int32_t size, bool spin); /* exactly `si
 planish_pool *planish_default_pool(void);
 
 /* model.c */
-/* Check version and CPU of `candidate`, then give it out. */
-planish_status planish_open_checked(const planish_model *candidate, const planish_model **model,
+/* Check the version, then give out the first of `count` candidates that this CPU can run. */
+planish_status planish_open_checked(const planish_model *candidates, uint32_t count, const planish_model **model,
                                     planish_message *message);
 int32_t planish_find(const planish_io_spec *specs, uint32_t count, const char *name);
 

@@ -5,21 +5,26 @@
 
 uint32_t planish_api_version(void) { return PLANISH_API_VERSION; }
 
-planish_status planish_open_checked(const planish_model *candidate, const planish_model **model,
+planish_status planish_open_checked(const planish_model *candidates, uint32_t count, const planish_model **model,
                                     planish_message *message) {
-  const planish_module *module = candidate->module;
+  uint32_t version = candidates->module->abi_version;
   *model = NULL;
-  if (module->abi_version != PLANISH_ABI_VERSION)
+  if (version != PLANISH_ABI_VERSION)
     return planish_say(message, PLANISH_VERSION_MISMATCH,
                        "this artifact's code has interface version %u, its runtime has %u: compile the model again",
-                       module->abi_version, PLANISH_ABI_VERSION);
-  planish_status status = planish_check_cpu(module->features, module->n_features, message);
-  if (status == PLANISH_OK) *model = candidate;
-  return status;
+                       version, PLANISH_ABI_VERSION);
+  for (const planish_model *candidate = candidates; candidate < candidates + count; candidate++) {
+    const planish_module *module = candidate->module;
+    bool last = candidate + 1 == candidates + count; /* its message is the one that helps: it needs least */
+    planish_status status = planish_check_cpu(module->features, module->n_features, last ? message : NULL);
+    if (status == PLANISH_OK) *model = candidate;
+    if (status == PLANISH_OK || last) return status;
+  }
+  return PLANISH_UNSUPPORTED_CPU;
 }
 
 planish_status planish_model_open(const planish_model **model, planish_message *message) {
-  return planish_open_checked(&planish_artifact_model, model, message);
+  return planish_open_checked(planish_artifact_models, planish_artifact_levels, model, message);
 }
 
 const char *planish_model_name(const planish_model *model) { return model->name; }

@@ -96,7 +96,9 @@ typedef struct planish_refusal {
   const char *reason;
 } planish_refusal;
 
-/* Describes one compiled model. The generated objects define exactly one of global name: `planish_module_data`.
+/* Describes one compiled model. The generated objects define exactly one of global name: `planish_module_data`; or
+ * `planish_level_0`, `planish_level_1` ... for several levels of CPUs, best first: whole modules over the same weights,
+ * that differ in features, code and what the manifest says of these.
  *
  * A model with inputs of unknown rank has one variant for each assignment of ranks. Then `run` and `sizes` are NULL, and
  * each of the `variants` is a whole module over the same weights, with the same symbols, names and element types, without
@@ -122,7 +124,7 @@ struct planish_module {
   const planish_refusal *refusals;
 };
 
-extern const planish_module planish_module_data;
+extern const planish_module planish_module_data; /* where there is one level */
 
 #ifdef __cplusplus
 }
