@@ -7,7 +7,8 @@ Every backend and the interpreter implement this one table (`FUNCTIONS`) and run
 - `min` and `max` propagate NaN (LLVM's `maxnum` and C's `fmax` do not); of -0 and +0 either may be given.
 - Comparisons with NaN are false, `ne` is true. `sign(NaN)` is NaN, `sign(0)` is 0.
 - `round` rounds halves to even. Casts: float to integer truncates and saturates, NaN gives 0; integer to a narrower
-  integer wraps; anything to bool is `x != 0` (NaN gives true); to f16/bf16 rounds to nearest even.
+  integer wraps; anything to bool is `x != 0` (NaN gives true); to f16/bf16 rounds to nearest even. `bitcast` keeps the
+  bits; both types are equally wide.
 - f32 and f64 functions are within 2 ulp of the exact value (`tanh`, `erf`, `sigmoid` 4 ulp); f16 and bf16 are
   computed in f32 and rounded once per function.
 """
@@ -47,6 +48,7 @@ _NUMBER = frozenset({"float", "int", "uint"})
 _INT = frozenset({"int", "uint"})
 _BITS = frozenset({"int", "uint", "bool"})
 _ANY = frozenset({"float", "int", "uint", "bool"})
+_STORED = frozenset({"float", "int", "uint", "float8"})
 
 
 def _is_int(x: Array) -> bool:
@@ -122,6 +124,12 @@ def cast(x: Array, dtype: str) -> Array:
     return x.astype(info.numpy)
 
 
+def bitcast(x: Array, dtype: str) -> Array:
+    """The bits of `x` as element type `dtype`, which is as wide."""
+    x = np.asarray(x)
+    return np.frombuffer(x.tobytes(), DTYPES[dtype].numpy).reshape(x.shape)
+
+
 def _saturate(x: Array, bits: int, signed: bool) -> Array:
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     whole = np.trunc(np.nan_to_num(x, nan=0.0, posinf=np.inf, neginf=-np.inf))
@@ -194,6 +202,7 @@ FUNCTIONS: dict[str, ScalarFn] = {
         _fn("isinf", 1, _FLOAT, np.isinf, "bool"),
         _fn("select", 3, _ANY, np.where),  # (condition: bool, x, y)
         _fn("cast", 1, _ANY, cast, "cast"),
+        _fn("bitcast", 1, _STORED, bitcast, "cast"),
     ]
 }
 

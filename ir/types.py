@@ -22,7 +22,7 @@ from .expr import ceildiv as _ceildiv
 @dataclass(frozen=True)
 class DTypeInfo:
     """Facts about one element type. `bits` is the width of one element (sub-byte types are packed in storage);
-    `kind` is one of `float`, `int`, `uint`, `bool`, `string`; `numpy` is the type that the interpreter computes in."""
+    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (storage only: it is moved and converted), `string`; `numpy` is the type that the interpreter computes in."""
 
     name: str
     bits: int
@@ -56,6 +56,11 @@ DTYPES: dict[str, DTypeInfo] = dict(
         _info("u32", 32, "uint", np.uint32),
         _info("u64", 64, "uint", np.uint64),
         _info("bool", 8, "bool", np.bool_),
+        _info("f8e4m3fn", 8, "float8", ml_dtypes.float8_e4m3fn),
+        _info("f8e4m3fnuz", 8, "float8", ml_dtypes.float8_e4m3fnuz),
+        _info("f8e5m2", 8, "float8", ml_dtypes.float8_e5m2),
+        _info("f8e5m2fnuz", 8, "float8", ml_dtypes.float8_e5m2fnuz),
+        _info("f8e8m0", 8, "float8", ml_dtypes.float8_e8m0fnu),
         _info("string", 0, "string", np.object_),
     ]
 )

@@ -70,6 +70,10 @@ def assert_close(got: Any, want: Any, factor: float = 1.0) -> None:
     got, want = np.asarray(got), np.asarray(want)
     assert (got.dtype, got.shape) == (want.dtype, want.shape)
     dtype = dtype_of(want)
+    if DTYPES[dtype].kind == "float8":  # NaN differs from itself, and may have either sign
+        same = np.array_equal(got.astype(np.float32), want.astype(np.float32), equal_nan=True)
+        assert same, f"expected {want}, got {got}"
+        return
     if dtype not in TOLERANCE:
         assert np.array_equal(got, want), f"expected {want}, got {got}"
         return

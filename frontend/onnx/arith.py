@@ -29,6 +29,7 @@ from ...ir.ops.arith import (
     Where,
     Xor,
 )
+from ...ir.ops.float8 import FLOAT8, Bitcast, FromFloat8, ToFloat8
 from ...ir.ops.shape import Reshape
 from ...ir.types import DTYPES, is_float
 from .node import Node, Results, converter
@@ -89,7 +90,11 @@ def bit_shift(node: Node) -> Value:
     direction = node.string("direction")
     if direction not in kinds:
         raise node.error(f"direction: expected LEFT or RIGHT, got {direction!r}")
-    return node.make(kinds[direction], node.value(0), node.value(1))
+    x, y = node.value(0), node.value(1)
+    if direction == "RIGHT" and DTYPES[x.tensor.dtype].kind == "int":
+        # A shift by the width or more leaves the sign, as one by the width less one does.
+        y = node.make(Minimum, y, node.splat(DTYPES[x.tensor.dtype].bits - 1, y.tensor.dtype))
+    return node.make(kinds[direction], x, y)
 
 
 @converter("Not", "BitwiseNot")
@@ -114,7 +119,32 @@ def cast(node: Node) -> Value:
         raise Unsupported("a conversion to or from strings")
     if dtype not in DTYPES:
         raise node.error(f"to: unknown element type {dtype!r}")
-    return x if x.tensor.dtype == dtype else node.make(Cast, x, dtype)
+    return converted(node, x, dtype)
+
+
+def converted(node: Node, x: Value, dtype: str) -> Value:
+    """`x` as `dtype`, by the rules of ONNX's Cast and its attributes saturate and round_mode."""
+    have = x.tensor.dtype
+    if have == dtype:
+        return x
+    if have in FLOAT8:
+        return converted(node, node.make(FromFloat8, x), dtype)
+    if dtype in FLOAT8:
+        x = x if have == "f32" else node.make(Cast, x, "f32")
+        return node.make(ToFloat8, x, dtype, node.integer("saturate", 1) != 0, node.string("round_mode", "up"))
+    if DTYPES[dtype].bits < 8 and is_float(have):  # these wrap, where wider integers saturate
+        x = node.make(Cast, x, "i32")
+    return node.make(Cast, x, dtype)
+
+
+@converter("BitCast")
+def bit_cast(node: Node) -> Value:
+    """BitCast: the same bits as another type of the same width."""
+    x, dtype = node.value(0), node.dtype(node.integer("to"))
+    kinds = {DTYPES[d].kind for d in (dtype, x.tensor.dtype)}
+    if not kinds <= {"float", "int", "uint", "float8"} or DTYPES[dtype].bits < 8:
+        raise Unsupported(f"BitCast from {x.tensor.dtype} to {dtype}")
+    return x if x.tensor.dtype == dtype else node.make(Bitcast, x, dtype)
 
 
 @converter("Clip")

@@ -39,6 +39,11 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.UINT32: "u32",
     TensorProto.UINT64: "u64",
     TensorProto.BFLOAT16: "bf16",
+    TensorProto.FLOAT8E4M3FN: "f8e4m3fn",
+    TensorProto.FLOAT8E4M3FNUZ: "f8e4m3fnuz",
+    TensorProto.FLOAT8E5M2: "f8e5m2",
+    TensorProto.FLOAT8E5M2FNUZ: "f8e5m2fnuz",
+    TensorProto.FLOAT8E8M0: "f8e8m0",
     TensorProto.UINT4: "u4",
     TensorProto.INT4: "i4",
 }
@@ -215,6 +220,10 @@ def _bits16(kind: DTypeLike) -> Callable[[np.ndarray], np.ndarray]:
     return lambda a: a.astype(np.uint16).view(np.dtype(kind))
 
 
+def _bits8(kind: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda a: a.astype(np.uint8).view(kind)
+
+
 # element type -> (field of TensorProto, from the field's numbers to elements; None: plain conversion)
 _TYPED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray] | None]] = {
     "f32": ("float_data", None),
@@ -237,6 +246,8 @@ def _from_typed(tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: 
         strings[:] = [s.decode("utf-8", "replace") for s in tensor.string_data]
         return _constant(strings.reshape(shape), dtype)
     field, convert = _TYPED.get(dtype, ("int32_data", None))
+    if DTYPES[dtype].kind == "float8":
+        convert = _bits8(DTYPES[dtype].numpy)
     numbers = np.array(getattr(tensor, field), _FIELD_TYPES.get(field, np.int32))
     if DTYPES[dtype].bits == 4:
         _check_count(numbers.size, (count + 1) // 2, dtype, field, where)

@@ -193,7 +193,7 @@ class Scalar(Op, name="scalar"):
     family: ClassVar[str] = "fn"
     args: tuple[Value, ...]
     fn: str
-    dtype: str = ""  # for cast
+    dtype: str = ""  # for cast and bitcast
 
     def infer(self) -> Sequence[Type]:
         expect(self.fn in FUNCTIONS, f"expected a scalar function, got {self.fn}")
@@ -207,6 +207,9 @@ class Scalar(Op, name="scalar"):
         last = types[-1]
         assert isinstance(last, ScalarType)
         expect(DTYPES[last.dtype].kind in fn.domain, f"{self.fn} takes {sorted(fn.domain)}, got {last}")
+        if self.fn == "bitcast":
+            same = self.dtype in DTYPES and DTYPES[self.dtype].bits == DTYPES[last.dtype].bits
+            expect(same, f"expected a type as wide as {last}, got {self.dtype}")
         return [ScalarType({"same": last.dtype, "bool": "bool", "cast": self.dtype}[fn.result])]
 
 

@@ -154,7 +154,7 @@ class _Machine:
         match op:
             case Scalar():
                 args = [self.get(a, frame) for a in op.args]
-                extra = {"dtype": op.dtype} if op.fn == "cast" else {}
+                extra = {"dtype": op.dtype} if FUNCTIONS[op.fn].result == "cast" else {}
                 self.put(op.result, FUNCTIONS[op.fn].evaluate(*args, **extra), frame)
             case Const():
                 self.put(op.result, np.array(op.value).astype(DTYPES[op.dtype].numpy), frame)

@@ -76,6 +76,7 @@ from .arith import (
     Xor,
 )
 from .base import Elementwise, TensorOp
+from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .quant import Dequantize, Quantize
@@ -111,6 +112,7 @@ __all__ = [
     "Atanh",
     "AveragePool",
     "BatchNorm",
+    "Bitcast",
     "Cast",
     "Ceil",
     "Celu",
@@ -131,6 +133,7 @@ __all__ = [
     "Expand",
     "Floor",
     "FloorMod",
+    "FromFloat8",
     "Gather",
     "GatherElements",
     "GatherND",
@@ -190,6 +193,7 @@ __all__ = [
     "TensorOp",
     "ThresholdedRelu",
     "Tile",
+    "ToFloat8",
     "Transpose",
     "Where",
     "Xor",
