@@ -160,13 +160,10 @@ def compile_file(
     source = open_model(model)
     # Passes change modules, so each level reads its own.
     levels = [Level(target, read_variants(source, shapes, ranks)) for target in targets]
-    unranked = levels[0].variants.unranked
-    if profile and unranked:
-        raise PlanishError(f"profile: the rank of input {log_text(unranked[0])} is unknown: give its rank")
-    if profile and len(levels) > 1:
-        raise PlanishError(f"profile: --cpu {options.cpu}: expected one CPU, got {len(levels)} levels")
+    if profile:
+        _check_profile(levels, options)
     steps.done("read")
-    selftest = None if unranked else golden_test(levels[0].variants.modules[0])
+    selftest = None if levels[0].variants.unranked else golden_test(levels[0].variants.modules[0])
     steps.done("self-test")
     _lower_all(levels, options, report, steps)
     names = [MAIN] if len(levels) == 1 else [f"planish_level_{i}" for i in range(len(levels))]
@@ -176,17 +173,30 @@ def compile_file(
         report.lowered = levels[0].parts[0]
     _fill(report, levels)
     if emit in LINKED:
-        parts = [part for level in levels for part in level.parts]
-        name = str(parts[0].module.attributes.get("name") or out.stem)
-        objects = [body for part in parts for body in part.kernels.objects]
-        objects += [body for level in levels for _, body in level.mains]
-        weights = weights_image(*(p.program for p in parts))
-        triple = targets[0].triple
-        link(objects, weights, report.weights_bytes, emit, out, name=name, triple=triple, modules=names)
+        _link(levels, names, emit, out, report.weights_bytes)
     else:
         _write_text(levels, emit, out)
     steps.done("link")
     return report
+
+
+def _check_profile(levels: Sequence[Level], options: Options) -> None:
+    """Profiles are of one variant for one CPU."""
+    unranked = levels[0].variants.unranked
+    if unranked:
+        raise PlanishError(f"profile: the rank of input {log_text(unranked[0])} is unknown: give its rank")
+    if len(levels) > 1:
+        raise PlanishError(f"profile: --cpu {options.cpu}: expected one CPU, got {len(levels)} levels")
+
+
+def _link(levels: Sequence[Level], names: Sequence[str], emit: Emit, out: Path, weights_bytes: int) -> None:
+    """All objects and the weights into one artifact; `names` are those of the levels' descriptors."""
+    parts = [part for level in levels for part in level.parts]
+    objects = [body for part in parts for body in part.kernels.objects]
+    objects += [body for level in levels for _, body in level.mains]
+    weights = weights_image(*(p.program for p in parts))
+    name = str(parts[0].module.attributes.get("name") or out.stem)
+    link(objects, weights, weights_bytes, emit, out, name=name, triple=levels[0].target.triple, modules=names)
 
 
 def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport, steps: _Steps) -> None:

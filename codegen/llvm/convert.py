@@ -13,8 +13,9 @@ from ...ir.types import DTYPES
 from .builder import Builder, Ty, V, number
 
 _WHOLE = {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
-REGISTER = _WHOLE | {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
-REGISTER |= dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0"), "i8")
+_BYTE = dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0"), "i8")
+_OTHER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
+REGISTER = _WHOLE | _OTHER | _BYTE
 MEMORY = REGISTER | {"bool": "i8", "i4": "i8", "u4": "i8"}
 
 

@@ -178,7 +178,7 @@ def _whole_factor(node: Node, a: _Axis, mode: _Mode) -> int:
     """The factor by which a nearest-neighbour resize repeats elements, 0 when it does something else."""
     if mode.mode != "nearest" or a.same or a.roi is not None:
         return 0
-    if not isinstance(a.scale, float) or a.scale != int(a.scale) or as_expr(a.size) * int(a.scale) != a.result:
+    if not isinstance(a.scale, float) or not a.scale.is_integer() or as_expr(a.size) * int(a.scale) != a.result:
         return 0
     factor = int(a.scale)
     size = a.size if isinstance(a.size, int) else _PROBE

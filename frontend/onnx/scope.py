@@ -46,6 +46,10 @@ class Unsupported(Exception):
         self.advice = advice
 
 
+class FromData(Unsupported):
+    """Raised where what decides shapes is computed from data."""
+
+
 @dataclass(frozen=True)
 class Known:
     """An integer or bool tensor whose elements are known: `dims` is an object array of ints and `Expr`s."""
@@ -99,7 +103,10 @@ class Item:
             raise Unsupported("a sequence where a tensor is expected")
         if self.value is not None:
             return self.value.tensor
-        return self.data.type if self.data is not None else self.known.type  # type: ignore[union-attr]
+        if self.data is not None:
+            return self.data.type
+        assert self.known is not None
+        return self.known.type
 
 
 class Scope:
