@@ -13,10 +13,12 @@ from . import (
     fold_batch_norm,
     form_kernels,
     fuse_kernels,
+    fuse_local,
     layout,
     lower_program,
     plan_memory,
     schedule,
+    share_rows,
     winograd,
 )
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
@@ -34,9 +36,11 @@ __all__ = [
     "fold_batch_norm",
     "form_kernels",
     "fuse_kernels",
+    "fuse_local",
     "layout",
     "lower_program",
     "plan_memory",
     "schedule",
+    "share_rows",
     "winograd",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _SIMPLIFY = "canonicalize,fold,cse,dce"
+_FUSE = "form-kernels,fuse-kernels,share-rows,fuse-local,dce"
 _LOWER = "assign-layouts,lower-program,schedule-cpu,plan-memory"
 
 PIPELINES: dict[str, str] = {
@@ -10,5 +11,5 @@ PIPELINES: dict[str, str] = {
     "O0": "form-kernels,assign-layouts:plain=1,lower-program,schedule-cpu:plain=1,plan-memory",
     "O1": f"{_SIMPLIFY},form-kernels,{_LOWER}",
     "O2": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,{_LOWER}",
-    "O3": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,winograd,{_LOWER}",
+    "O3": f"{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},{_FUSE},winograd,{_LOWER}",
 }

@@ -19,6 +19,8 @@ PIPELINES = [
     "canonicalize,fold,cse,dce,fold-batch-norm,canonicalize,fold,cse,dce",
     "form-kernels",
     "form-kernels,fuse-kernels",
+    "form-kernels,share-rows",
+    "form-kernels,fuse-kernels,share-rows,fuse-local",
     "canonicalize,fold,cse,dce,fold-batch-norm,canonicalize,fold,cse,dce,form-kernels,fuse-kernels,dce",
 ]
 
