@@ -19,8 +19,10 @@ from .transforms import SIZES, TAPS
 
 _FEW = 16  # channels below which a dimension does not fill vectors and panels
 _MARGIN = 0.9  # of the direct kernel's time that an alternative may take at most
-_COLD = 6.0  # bytes per cycle of weights that come from memory: a network's do not stay in a cache
-_FAR = 16.0  # bytes per cycle from the third cache, while the core computes
+_COLD = 4.5  # bytes per cycle of weights that come from memory: a network's do not stay in a cache
+_HIDDEN = 0.5  # of the time of the products, in which weights may arrive
+_GAIN = 0.96  # of the time with smaller tiles that larger ones may take at most: they are less exact
+_NEAR, _FAR = 32.0, 16.0  # bytes per cycle from the second and the third cache, while the core computes
 _ROOM = 0.6  # of the second cache for the transformed tiles of a block
 _MOST_TILES = 64  # in a block
 _PANEL_STEP = 3.0  # steps of a sum that the first and the last of a register tile cost
@@ -45,7 +47,7 @@ def options(conv: Convolution, target: TargetInfo, threads: int, sizes: Sequence
     found = [direct]
     for m in sorted(sizes):
         best = min(_choices(conv, m, target, threads), key=lambda c: c.cycles, default=None)
-        if best is not None and best.cycles < _MARGIN * direct.cycles and best.cycles < found[-1].cycles:
+        if best is not None and best.cycles < _MARGIN * direct.cycles and best.cycles < _GAIN * found[-1].cycles:
             found.append(best)
     return found
 
@@ -75,7 +77,13 @@ def _direct(conv: Convolution, target: TargetInfo) -> float:
     points = math.prod(conv.points)
     weights = 4 * TAPS**2 * conv.channels * conv.outputs
     vectors = -(-conv.outputs // target.lanes(4))
-    return points * TAPS**2 * conv.channels * vectors / target.fma_ports / 0.95 + weights / _COLD
+    product = points * TAPS**2 * conv.channels * vectors / target.fma_ports / 0.95
+    return product + _arrival(weights, product)
+
+
+def _arrival(size: int, product: float) -> float:
+    """Cycles spent waiting for `size` bytes of weights from memory, besides those in which `product` is computed."""
+    return max(size / _COLD - _HIDDEN * product, 0.3 * size / _COLD)
 
 
 def _choices(conv: Convolution, m: int, target: TargetInfo, threads: int) -> Iterator[Choice]:
@@ -104,7 +112,8 @@ def _group(outputs: int) -> int:
 
 
 def _cycles(conv: Convolution, plan: Plan, size: int, target: TargetInfo, threads: int) -> float:
-    lanes, ports, edge = target.lanes(4), target.fma_ports, (plan.m + TAPS - 1) ** 2
+    lanes, ports, t = target.lanes(4), target.fma_ports, plan.m + TAPS - 1
+    edge = t * t
     tiles, blocks = plan.tiles, math.prod(plan.blocks(conv))
     inputs, outputs = -(-conv.channels // lanes), -(-conv.outputs // lanes)
     vectors = min(2, outputs)
@@ -112,12 +121,15 @@ def _cycles(conv: Convolution, plan: Plan, size: int, target: TargetInfo, thread
     full, rest = divmod(tiles, rows)
     step = full * tile_cycles(rows, vectors, target) + (tile_cycles(rest, vectors, target) if rest else 0)
     product = edge * step * (conv.channels + _PANEL_STEP) * -(-outputs // vectors)
-    change = tiles * (inputs * 5.0 * edge + outputs * (6.0 * edge + 10.0 * plan.m**2)) * (0.5 + 0.5 / ports)
+    # Per tile and vector of channels: 180 cycles in and 380 out for m = 4, of which stores are a good part.
+    effort = 2.0 + 0.5 * t
+    change = tiles * edge * (inputs * effort + outputs * (effort + 1.0 + 10.0 * plan.m**2 / edge))
+    change *= 0.5 + 0.5 / ports
     near = 4 * edge * tiles * (conv.channels + plan.channels)
     spill = max(0.0, 4 * edge * tiles * conv.channels - _ROOM * target.l2_bytes) * 2 / _FAR
     held = near + size <= 0.9 * target.l2_bytes
-    stream = 0.0 if held else size / _FAR * 0.3
+    stream = 0.3 * size / (_NEAR if held else _FAR)
     groups = conv.outputs // plan.channels
     parts = blocks if blocks > 1 else groups
     idle = -(-parts // threads) * threads / parts
-    return blocks * (product + change + spill + stream) * idle + size / _COLD
+    return blocks * (product + change + spill + stream) * idle + _arrival(size, blocks * product)
