@@ -203,7 +203,8 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
     """Every variant of every level down to kernels in machine code: for an ordinary model one."""
     passes: list[list[PassReport]] = []
     for level in levels:
-        passes += level.variants.each(lambda module, target=level.target: lower(module, target, options))
+        context = PassContext(level.target, options.threads or _threads(), options.opt, weights_for=levels[0].target)
+        passes += level.variants.each(lambda module, context=context: lower(module, context, options))
     report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
     programs = [[_program(module) for module in level.variants.modules] for level in levels]
     if len(levels) > 1 or levels[0].variants.unranked:
@@ -244,9 +245,8 @@ def _descriptors(
     return [*mains, compile_descriptor(descriptor(variants, programs, names, whole, features), target, main)]
 
 
-def lower(module: Module, target: TargetInfo, options: Options) -> list[PassReport]:
+def lower(module: Module, context: PassContext, options: Options) -> list[PassReport]:
     """Run the pipeline over `module`, down to a planned and scheduled program."""
-    context = PassContext(target, options.threads or _threads(), options.opt)
     manager = PassManager.parse(options.passes or f"O{options.opt}", context, options.disable)
     return manager.run(module)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 class TargetInfo:
     """A CPU as schedulers see it. `features` are LLVM names with their sign (`+avx2`), sorted; sizes are in bytes;
     `vector_bytes` is the width of a vector register, `vector_registers` their number; `fma_latency` and `fma_ports`
-    in cycles and units give the number of independent accumulators that hide latency (their product);
-    `packing_bytes` is the vector width that packed weights are made for, 0 for this CPU's own."""
+    in cycles and units give the number of independent accumulators that hide latency (their product)."""
 
     triple: str
     cpu: str
@@ -23,20 +22,20 @@ class TargetInfo:
     fma_latency: int = 4
     fma_ports: int = 2
     threads: int = 1
-    packing_bytes: int = 0
 
     def lanes(self, element_bytes: int) -> int:
         """Elements of one vector register."""
         return max(1, self.vector_bytes // element_bytes)
 
-    def packing_lanes(self, element_bytes: int) -> int:
-        """Elements of one vector register of the CPU that weights are packed for."""
-        return max(1, (self.packing_bytes or self.vector_bytes) // element_bytes)
-
     @property
     def architecture(self) -> str:
         """`x86_64` or `aarch64`."""
         return self.triple.partition("-")[0]
+
+    @property
+    def fused(self) -> bool:
+        """Whether there is an instruction for multiply-add."""
+        return self.has("fma") or self.architecture == "aarch64"
 
     def has_masks(self, element_bytes: int) -> bool:
         """Whether loads and stores can leave out lanes of elements of so many bytes."""

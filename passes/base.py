@@ -34,12 +34,18 @@ PASSES: dict[str, type[Pass]] = {}  # name -> class; filled by subclassing
 
 @dataclass(frozen=True)
 class PassContext:
-    """What a pass may know beyond the module: the target (None: none chosen yet), threads the model will run on, and
-    the optimization level 0..3."""
+    """What a pass may know beyond the module: the target (None: none chosen yet), threads the model will run on, the
+    optimization level 0..3, and, where one artifact has code for several targets, the one that weights are made for."""
 
     target: TargetInfo | None = None
     threads: int = 1
     opt: int = 3
+    weights_for: TargetInfo | None = None
+
+    @property
+    def weights_target(self) -> TargetInfo | None:
+        """The target that decides how weights are transformed and packed."""
+        return self.weights_for or self.target
 
 
 @dataclass_transform(kw_only_default=True)

@@ -51,7 +51,7 @@ class Scalars:
 
     def __init__(self, b: Builder, target: TargetInfo) -> None:
         self.b = b
-        self.fma_name = "fma" if target.has("fma") or target.architecture == "aarch64" else "fmuladd"
+        self.fma_name = "fma" if target.fused else "fmuladd"
         self.convert = Converter(b, target)
         self.math = VectorMath(b, self.fma_name)
 

@@ -99,16 +99,14 @@ def _is_host(triple: str) -> bool:
 
 
 def targets_for(cpu: str = "", triple: str = "") -> list[TargetInfo]:
-    """The CPUs that one artifact holds code for: the one called `cpu`, or for `portable` several, best first, which
-    pack weights alike."""
+    """The CPUs that one artifact holds code for: the one called `cpu`, or for `portable` several, best first."""
     if cpu != PORTABLE:
         return [target_for(cpu, triple)]
     triple = normal_triple(triple)
     levels = _ARCHITECTURES[triple.partition("-")[0]].levels
     if not levels:
         raise PlanishError(f"--cpu {cpu}: {triple} has no levels to choose from: expected one of {_expected(triple)}")
-    targets = [target_for(level, triple) for level in levels]
-    return [replace(target, packing_bytes=targets[0].vector_bytes) for target in targets]
+    return [target_for(level, triple) for level in levels]
 
 
 def target_for(cpu: str = "", triple: str = "") -> TargetInfo:

@@ -62,7 +62,7 @@ class AssignLayouts(Pass, name="assign-layouts"):
         for value, param in zip([*op.args, *op.results], op.region.params, strict=True):
             if not isinstance(value.op, Constant):
                 param.type = value.type
-        for param, layout in weight_layouts(op, self.context.target).items():
+        for param, layout in weight_layouts(op, self.context.weights_target).items():
             if isinstance(outer(op, param).op, Constant):
                 param.type = param.tensor.with_layout(layout)
 

@@ -72,7 +72,7 @@ def block_size(c: Contraction, target: TargetInfo | None) -> int:
     as its weights are read), one where there are no more columns than that."""
     element = c.reduce.results[c.accumulator].type
     assert isinstance(element, ScalarType)
-    lanes = target.packing_lanes(DTYPES[element.dtype].bytes) if target else 8
+    lanes = target.lanes(DTYPES[element.dtype].bytes) if target else 8
     columns, rows = _extent(c.n), _extent(c.m)
     if columns <= lanes:
         return lanes

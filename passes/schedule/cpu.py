@@ -16,7 +16,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from ..base import Pass
 from .costs import Costs, extent, lane_stride
-from .tiles import Traffic, row_block, row_limit, row_tile, vectors_for
+from .tiles import Traffic, panel_vectors, row_block, row_limit, row_tile, vectors_for
 
 _MICROSECONDS = 20.0  # what a thread's part of a stage should at least be worth
 _PER_MICROSECOND = 3000.0  # vector instructions
@@ -125,7 +125,7 @@ def _reduction_tile(
     rows = [d for d in others if not any(_uses(r, d) for r in vectors_read)]
     points = math.prod(extents[d] for d in rows)
     if panel:
-        count = max(1, panel // costs.lanes)
+        count = panel_vectors(max(1, panel // costs.lanes), points, target)
     else:
         count = vectors_for(n, costs.lanes, 2 if points >= 6 else 4)
     count = min(count, max(1, target.vector_registers // 4), -(-n // costs.lanes))

@@ -20,7 +20,10 @@ def vectors_for(n: int, lanes: int, most: int) -> int:
 def row_limit(target: TargetInfo, vectors: int) -> int:
     """Rows of a contraction's tile: accumulators, the vectors of one step and the broadcast values that LLVM loads
     ahead must fit the registers. Measured: 10 x 2, 7 x 3 and 6 x 4 of 32 registers, 5 x 2 and 3 x 3 of 16 run without
-    spills; one row more spills. With one vector, 32-register targets multiply from memory without loading ahead."""
+    spills; one row more spills. With one vector, 32-register targets multiply from memory without loading ahead.
+    Without multiply-add a product needs a register of its own: 4 x 2 and 2 x 4 of 16."""
+    if not target.fused:
+        return max(1, (target.vector_registers - vectors) // (vectors + 1))
     if vectors == 1:
         return max(1, target.vector_registers // 2 - (target.vector_registers < 32))
     return max(1, (target.vector_registers + 2 - vectors) // (vectors + 1))
@@ -31,6 +34,18 @@ def tile_cycles(rows: int, vectors: int, target: TargetInfo) -> float:
     multiply-adds, by loads, or by the latency of one accumulator's chain."""
     ports = target.fma_ports
     return max(rows * vectors / ports, (rows + vectors) / 2, float(target.fma_latency)) + 0.5
+
+
+def panel_vectors(panel: int, rows: int, target: TargetInfo) -> int:
+    """How many of the `panel` vectors that a packed panel has to take at a time, for a product of `rows` rows: those
+    that make the best tile. Weights may be packed for wider vectors than the target's."""
+
+    def cost(vectors: int) -> float:
+        tile = max(1, min(row_limit(target, vectors), rows))
+        return tile_cycles(tile, vectors, target) / (tile * vectors)
+
+    fitting = [v for v in range(1, max(1, target.vector_registers // 4) + 1) if panel % v == 0]
+    return min(fitting, key=lambda v: (cost(v), v))
 
 
 def rows_for(n: int, vectors: int, target: TargetInfo) -> int:

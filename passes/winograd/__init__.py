@@ -26,7 +26,7 @@ class Winograd(Pass, name="winograd"):
     only: int = 0
 
     def run_graph(self, graph: Graph) -> bool:
-        target = self.context.target
+        target = self.context.weights_target
         found = [match(op) for op in graph.body if isinstance(op, KernelOp)]
         convs = [c for c in found if c is not None]
         ways: list[Plan | None] = []
