@@ -7,8 +7,8 @@ own that shares the operations' place with the one around it.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from onnx import GraphProto, ModelProto, NodeProto
 
@@ -16,11 +16,10 @@ from ...ir.constants import ConstantData
 from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
 from .checks import NEWEST_OPSET, label, used_by
-from .declared import FALLBACKS
 from .functions import MAX_DEPTH, MAX_NODES, Definition, Functions, bound
-from .node import CONVERTERS, Converter, Node, Result, Results, node_label
+from .node import CONVERTERS, Node, Result, Results, node_label
 from .report import Issue
-from .scope import FromData, Item, Known, Scope, Unsupported
+from .scope import Item, Known, Scope, Unsupported
 from .symbolic import fold
 from .tensors import TensorReader, UnsupportedType
 from .text import quote
@@ -36,7 +35,6 @@ class Frame:
     used: frozenset[str]
     depth: int = 0
     loc: str = ""
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 class NodeImporter:
@@ -48,6 +46,7 @@ class NodeImporter:
         self.issues = issues
         self.functions = Functions(model, file)
         self.inlined = 0
+        self.shapes = dict(_declared(model.graph))
 
     def convert(self, proto: NodeProto, frame: Frame) -> None:
         """A node of the graph itself: what cannot be compiled is noted, and so is not what depends on it."""
@@ -81,7 +80,7 @@ class NodeImporter:
             raise ModelError(f"{self.file}: {label(proto)}: operator set {quote(domain)} is not imported here")
         node = Node(proto, frame.opsets.get("", 0), frame.scope, self.tensors, frame.used)
         node.body = lambda graph, inputs: self.graph(graph, inputs, frame, node)
-        node.shapes = frame.shapes
+        node.shapes = self.shapes if frame.depth == 0 else {}
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc
         function = CONVERTERS.get((domain, proto.op_type))
@@ -90,7 +89,7 @@ class NodeImporter:
         try:
             results: Results | None = fold(node) if function is not None else None
             if results is None:
-                results = self._inline(node, opset, frame) if function is None else _converted(node, function)
+                results = self._inline(node, opset, frame) if function is None else function(node)
             self._bind(node, results, frame)
         except VerifyError as e:  # from an operation that `make` did not build
             raise node.error(str(e)) from e
@@ -133,9 +132,7 @@ class NodeImporter:
         if not definition.own:  # definitions outside of ai.onnx do not say which version of it they mean
             opsets.setdefault("", frame.opsets.get("", NEWEST_OPSET))
         wanted = {f for f, a in zip(body.output, node.proto.output, strict=False) if a in frame.used}
-        named = zip(body.output, node.proto.output, strict=False)
-        shapes = {f: frame.shapes[a] for f, a in named if a in frame.shapes}
-        inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc, shapes)
+        inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc)
         self._run([bound(n, definition.attributes, absent) for n in body.node], inner, node)
         return [scope.items.get(name) for name in body.output]
 
@@ -153,9 +150,7 @@ class NodeImporter:
             except UnsupportedType as e:
                 raise Unsupported(str(e)) from e
         used = used_by(graph.node, {o.name for o in graph.output})
-        self._run(
-            graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}), node
-        )
+        self._run(graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc), node)
         found = [scope.items.get(o.name) for o in graph.output]
         if any(item is None for item in found):
             raise node.error("an output of its graph is made by no node")
@@ -177,17 +172,6 @@ class NodeImporter:
         around.scope.builder.loc = around.loc
 
 
-def _converted(node: Node, function: Converter) -> Results:
-    """What the converter gives; where shapes are data, what follows from the shapes that the model declares."""
-    try:
-        return function(node)
-    except FromData:
-        declared, fallback = node.declared(0), FALLBACKS.get(node.op_type)
-        if declared is None or fallback is None or node.proto.domain not in ("", "ai.onnx"):
-            raise
-        return fallback(node, declared)
-
-
 def as_item(result: Result, name: str) -> Item:
     """A result under the name that the model gives it."""
     if isinstance(result, Item):
@@ -201,7 +185,7 @@ def as_item(result: Result, name: str) -> Item:
     return Item(data=data, known=known)
 
 
-def declared_shapes(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _declared(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names with their shapes, where the model gives them as numbers."""
     for info in [*graph.value_info, *graph.output]:
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
