@@ -22,7 +22,8 @@ from .expr import ceildiv as _ceildiv
 @dataclass(frozen=True)
 class DTypeInfo:
     """Facts about one element type. `bits` is the width of one element (sub-byte types are packed in storage);
-    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (storage only: it is moved and converted), `string`; `numpy` is the type that the interpreter computes in."""
+    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (moved and converted, nothing else), `string`; `numpy` is
+    the type that the interpreter computes in."""
 
     name: str
     bits: int

@@ -92,8 +92,9 @@ def bit_shift(node: Node) -> Value:
         raise node.error(f"direction: expected LEFT or RIGHT, got {direction!r}")
     x, y = node.value(0), node.value(1)
     if direction == "RIGHT" and DTYPES[x.tensor.dtype].kind == "int":
-        # A shift by the width or more leaves the sign, as one by the width less one does.
-        y = node.make(Minimum, y, node.splat(DTYPES[x.tensor.dtype].bits - 1, y.tensor.dtype))
+        # A shift by the width or more leaves the sign, as one by the width less one does; so does one by less than 0.
+        most = node.splat(DTYPES[x.tensor.dtype].bits - 1, y.tensor.dtype)
+        y = node.make(Where, node.make(Less, y, node.splat(0, y.tensor.dtype)), most, node.make(Minimum, y, most))
     return node.make(kinds[direction], x, y)
 
 
@@ -142,6 +143,8 @@ def bit_cast(node: Node) -> Value:
     """BitCast: the same bits as another type of the same width."""
     x, dtype = node.value(0), node.dtype(node.integer("to"))
     kinds = {DTYPES[d].kind for d in (dtype, x.tensor.dtype)}
+    if x.tensor.dtype == "bool" and dtype in ("u8", "i8"):
+        return node.make(Cast, x, dtype)
     if not kinds <= {"float", "int", "uint", "float8"} or DTYPES[dtype].bits < 8:
         raise Unsupported(f"BitCast from {x.tensor.dtype} to {dtype}")
     return x if x.tensor.dtype == dtype else node.make(Bitcast, x, dtype)

@@ -150,11 +150,14 @@ def _diagonal(node: Node, dims: tuple[Dim, ...]) -> Value:
 @converter("OneHot")
 def one_hot(node: Node) -> Value:
     """OneHot: the second value at the index, the first one elsewhere; negative indices count from the end."""
+    axis = node.axis(node.integer("axis", -1), node.rank(0) + 1)
+    return one_hot_of(node, axis, int(node.array(1, "depth").reshape(-1)[0]))
+
+
+def one_hot_of(node: Node, axis: int, depth: int) -> Value:
+    """OneHot of a depth that is known."""
     indices, values = node.value(0), node.value(2)
     rank = node.rank(0) + 1
-    axis = node.axis(node.integer("axis", -1), rank)
-    array = node.array(1, "depth")
-    depth = int(array.reshape(-1)[0])
     if indices.tensor.dtype != "i64":
         indices = node.make(Cast, indices, "i64")
     zero, end = node.splat(0, "i64"), node.splat(depth, "i64")

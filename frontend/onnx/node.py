@@ -18,7 +18,7 @@ from ...ir.core import Op, Value
 from ...ir.errors import ModelError, VerifyError
 from ...ir.expr import Dim
 from ...ir.types import TensorType
-from .scope import Item, Known, Scope, Unsupported
+from .scope import FromData, Item, Known, Scope, Unsupported
 from .tensors import TensorReader, UnsupportedType, dtype_name
 from .text import quote
 
@@ -149,7 +149,7 @@ class Node:
     def unknown(self, index: int, what: str = "") -> Unsupported:
         """What to raise when the elements of input `index` must be known and are not."""
         what = what or f"input {index}"
-        return Unsupported(
+        return FromData(
             f"{what} ({quote(self._name(index), 40)}) is computed from data", "make it a constant, or fix input shapes"
         )
 

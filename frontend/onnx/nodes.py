@@ -7,8 +7,8 @@ own that shares the operations' place with the one around it.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from onnx import GraphProto, ModelProto, NodeProto
 
@@ -16,13 +16,17 @@ from ...ir.constants import ConstantData
 from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
 from .checks import NEWEST_OPSET, label, used_by
+from .declared import FALLBACKS
 from .functions import MAX_DEPTH, MAX_NODES, Definition, Functions, bound
-from .node import CONVERTERS, Node, Result, Results, node_label
+from .node import CONVERTERS, Converter, Node, Result, Results, node_label
 from .report import Issue
-from .scope import Item, Known, Scope, Unsupported
+from .scope import FromData, Item, Known, Scope, Unsupported
 from .symbolic import fold
 from .tensors import TensorReader, UnsupportedType
 from .text import quote
+
+# What gives the shape of its input, next to a number.
+_ELEMENTWISE = frozenset(["Abs", "Add", "Cast", "Cos", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Not", "Pow", "Relu", "Sin", "Sqrt", "Sub"])
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Frame:
     used: frozenset[str]
     depth: int = 0
     loc: str = ""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 class NodeImporter:
@@ -46,7 +51,6 @@ class NodeImporter:
         self.issues = issues
         self.functions = Functions(model, file)
         self.inlined = 0
-        self.shapes = dict(_declared(model.graph))
 
     def convert(self, proto: NodeProto, frame: Frame) -> None:
         """A node of the graph itself: what cannot be compiled is noted, and so is not what depends on it."""
@@ -80,7 +84,7 @@ class NodeImporter:
             raise ModelError(f"{self.file}: {label(proto)}: operator set {quote(domain)} is not imported here")
         node = Node(proto, frame.opsets.get("", 0), frame.scope, self.tensors, frame.used)
         node.body = lambda graph, inputs: self.graph(graph, inputs, frame, node)
-        node.shapes = self.shapes if frame.depth == 0 else {}
+        node.shapes = frame.shapes
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc
         function = CONVERTERS.get((domain, proto.op_type))
@@ -89,7 +93,7 @@ class NodeImporter:
         try:
             results: Results | None = fold(node) if function is not None else None
             if results is None:
-                results = self._inline(node, opset, frame) if function is None else function(node)
+                results = self._inline(node, opset, frame) if function is None else _converted(node, function)
             self._bind(node, results, frame)
         except VerifyError as e:  # from an operation that `make` did not build
             raise node.error(str(e)) from e
@@ -132,7 +136,9 @@ class NodeImporter:
         if not definition.own:  # definitions outside of ai.onnx do not say which version of it they mean
             opsets.setdefault("", frame.opsets.get("", NEWEST_OPSET))
         wanted = {f for f, a in zip(body.output, node.proto.output, strict=False) if a in frame.used}
-        inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc)
+        named = zip(body.output, node.proto.output, strict=False)
+        shapes = {f: frame.shapes[a] for f, a in named if a in frame.shapes}
+        inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc, shapes)
         self._run([bound(n, definition.attributes, absent) for n in body.node], inner, node)
         return [scope.items.get(name) for name in body.output]
 
@@ -150,7 +156,9 @@ class NodeImporter:
             except UnsupportedType as e:
                 raise Unsupported(str(e)) from e
         used = used_by(graph.node, {o.name for o in graph.output})
-        self._run(graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc), node)
+        self._run(
+            graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}), node
+        )
         found = [scope.items.get(o.name) for o in graph.output]
         if any(item is None for item in found):
             raise node.error("an output of its graph is made by no node")
@@ -162,6 +170,8 @@ class NodeImporter:
             if self.inlined > MAX_NODES:
                 raise Unsupported(f"more than {MAX_NODES} nodes in bodies")
             missing = next((n for n in proto.input if n and frame.scope.items.get(n) is None), None)
+            if missing is not None and missing in frame.scope.items:
+                raise Unsupported(f"it reads {quote(missing, 40)}, which a node makes that cannot be compiled")
             if missing is not None:
                 raise around.error(f"{label(proto)} inside of it reads {quote(missing)}, which nothing there makes")
             try:
@@ -170,6 +180,17 @@ class NodeImporter:
                 inside = f"its definition needs {proto.op_type}: " if not e.reason.startswith("its definition") else ""
                 raise Unsupported(inside + e.reason, e.advice) from e
         around.scope.builder.loc = around.loc
+
+
+def _converted(node: Node, function: Converter) -> Results:
+    """What the converter gives; where shapes are data, what follows from the shapes that the model declares."""
+    try:
+        return function(node)
+    except FromData:
+        declared, fallback = node.declared(0), FALLBACKS.get(node.op_type)
+        if declared is None or fallback is None or node.proto.domain not in ("", "ai.onnx"):
+            raise
+        return fallback(node, declared)
 
 
 def as_item(result: Result, name: str) -> Item:
@@ -185,13 +206,31 @@ def as_item(result: Result, name: str) -> Item:
     return Item(data=data, known=known)
 
 
-def _declared(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
+def declared_shapes(graph: GraphProto) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names with their shapes, where the model gives them as numbers."""
     for info in [*graph.value_info, *graph.output]:
         if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
             dims = info.type.tensor_type.shape.dim
             if all(d.HasField("dim_value") and d.dim_value >= 0 for d in dims):
                 yield info.name, tuple(d.dim_value for d in dims)
+
+
+def known_shapes(graph: GraphProto) -> dict[str, tuple[int, ...]]:
+    """Shapes that the model declares, and those that follow for what elementwise nodes read."""
+    shapes = dict(declared_shapes(graph))
+    small = {n.output[0] for n in graph.node if n.op_type == "Constant" and _is_scalar(n)}
+    for node in reversed(graph.node):
+        shape = shapes.get(node.output[0]) if node.output else None
+        inputs = [n for n in node.input if n not in small]
+        if shape is not None and node.op_type in _ELEMENTWISE and len(inputs) == 1:
+            shapes.setdefault(inputs[0], shape)
+        elif shape is not None and node.op_type == "CastLike":
+            shapes.setdefault(node.input[0], shape)
+    return shapes
+
+
+def _is_scalar(node: NodeProto) -> bool:
+    return all(not a.t.dims and a.name in ("value", "value_float", "value_int") for a in node.attribute)
 
 
 def _domain(proto: NodeProto) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ...ir.core import Value
 from ...ir.expr import Dim
-from ...ir.ops.arith import Cast, Sub
+from ...ir.ops.arith import Cast, Div, Mul, Sub
+from ...ir.ops.float8 import FLOAT8
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.quant import Dequantize, Quantize
 from ...ir.ops.shape import Reshape
+from .arith import converted
 from .node import Node, converter
 from .scope import Unsupported
 
@@ -19,15 +21,42 @@ def quantize_linear(node: Node) -> Value:
     dtype = node.dtype(number) if number else "u8" if not node.has(2) else node.type(2).dtype
     if dtype in ("i4", "u4"):
         raise Unsupported(f"quantization to {dtype}")
+    if dtype in FLOAT8:
+        return _quantize_float8(node, dtype)
     return node.make(Quantize, node.value(0), *_scale_and_zero(node), *_axis_and_block(node), dtype)
 
 
 @converter("DequantizeLinear")
 def dequantize_linear(node: Node) -> Value:
     """DequantizeLinear per tensor, per axis or per block."""
+    if node.type(0).dtype in FLOAT8:
+        scale = _spread(node, node.value(1))
+        y = node.make(Mul, converted(node, node.value(0), scale.tensor.dtype), scale)
+        number = node.integer("output_dtype", 0)
+        return y if not number else converted(node, y, node.dtype(number))
     y = node.make(Dequantize, node.value(0), *_scale_and_zero(node), *_axis_and_block(node))
     number = node.integer("output_dtype", 0)
     return y if not number or node.dtype(number) == y.tensor.dtype else node.make(Cast, y, node.dtype(number))
+
+
+def _quantize_float8(node: Node, dtype: str) -> Value:
+    """Quantization to an 8-bit float: a division and a conversion. The zero point only says the type: it is 0."""
+    scale = _spread(node, node.value(1))
+    x = node.value(0)
+    if x.tensor.dtype != scale.tensor.dtype:
+        x = node.make(Cast, x, scale.tensor.dtype)
+    return converted(node, node.make(Div, x, scale), dtype)
+
+
+def _spread(node: Node, scale: Value) -> Value:
+    """The scale in a shape that broadcasts to the input's."""
+    axis, block = _axis_and_block(node)
+    if block:
+        raise Unsupported("8-bit floats in blocks")
+    dims, rank = node.dims_of(scale), node.rank(0)
+    if not dims or dims == (1,):
+        return node.make(Reshape, scale, ()) if dims else scale
+    return node.make(Reshape, scale, tuple(dims[0] if i == axis else 1 for i in range(rank)))
 
 
 def _scale_and_zero(node: Node) -> tuple[Value, Value | None]:

@@ -18,18 +18,18 @@ from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Dim
-from . import arith, index, make, names, nn, norm, quant, reduce, resize, shape
+from . import arith, control, index, make, names, nn, norm, quant, reduce, resize, sequences, shape
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
-from .nodes import Frame, NodeImporter
+from .nodes import Frame, NodeImporter, known_shapes
 from .proto import Loaded, load
 from .report import Issue, unsupported
-from .scope import Item, Scope
+from .scope import Item, Scope, Unsupported
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
 # Importing these fills the table of converters.
-_FAMILIES = (arith, index, make, nn, norm, quant, reduce, resize, shape)
+_FAMILIES = (arith, control, index, make, nn, norm, quant, reduce, resize, sequences, shape)
 names.register()
 
 
@@ -120,7 +120,7 @@ class Importer:
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
-        frame = Frame(self.scope, self.opsets, used_names(graph))
+        frame = Frame(self.scope, self.opsets, used_names(graph), shapes=known_shapes(graph))
         nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues)
         for node in order:
             nodes.convert(node, frame)
@@ -181,7 +181,15 @@ class Importer:
 
     def _outputs(self) -> list[Value]:
         self.scope.builder.loc = "outputs"
-        return [self.scope.value(output.name) for output in self.proto.output]
+        values: list[Value] = []
+        for output in self.proto.output:
+            try:
+                values.append(self.scope.value(output.name))
+            except Unsupported as e:
+                self.issues.append(Issue(quote(output.name, 40), "(output)", "", e.reason, "give out tensors instead"))
+        if self.issues:
+            raise unsupported(self.issues, self.file)
+        return values
 
 
 def counting_initializers(initializers: Iterable[onnx.TensorProto]) -> dict[str, int]:

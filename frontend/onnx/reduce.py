@@ -2,49 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...ir.core import Op, Value
 from ...ir.ops.arith import Abs, Add, Cast, Equal, Exp, Log, Mul, Sqrt, Sub
 from ...ir.ops.reduce import ArgMax, ArgMin, Max, Mean, Min, Prod, Sum
 from ...ir.ops.shape import Iota
+from .declared import reduction
 from .node import Node, converter
-from .scope import Unsupported
+from .scope import FromData, Unsupported
 
 _PLAIN: dict[str, type[Op]] = {
     "ReduceSum": Sum, "ReduceMean": Mean, "ReduceProd": Prod, "ReduceMax": Max, "ReduceMin": Min,
 }  # fmt: skip
 
 
-def _axes(node: Node) -> tuple[int, ...] | None:
-    """The axes to reduce; None when nothing is to be reduced."""
+def _axes(node: Node) -> tuple[int, ...]:
+    """The axes to reduce. Raises `FromData`."""
     rank = node.rank(0)
     given = node.ints_input(1, "axes") if node.has(1) else node.ints("axes", ())
     if not given:
-        return None if node.integer("noop_with_empty_axes", 0) else tuple(range(rank))
+        return () if node.integer("noop_with_empty_axes", 0) else tuple(range(rank))
     return tuple(sorted(node.axes(given, rank)))
+
+
+def _over(node: Node, make: Callable[[tuple[int, ...]], Value]) -> Value:
+    """The reduction that `make` builds for the node's axes; where they are data, by the shape the model declares."""
+    try:
+        axes = _axes(node)
+    except FromData:
+        declared = node.declared(0)
+        if declared is None:
+            raise
+        return reduction(node, declared, make)
+    return make(axes)
+
+
+def _fold(node: Node, kind: type[Op], x: Value, axes: tuple[int, ...], keep: bool | None = None) -> Value:
+    """One reduction, nothing for no axes."""
+    keep = node.integer("keepdims", 1) != 0 if keep is None else keep
+    return node.make(kind, x, axes, keep) if axes else x
 
 
 @converter(*_PLAIN)
 def plain(node: Node) -> Value:
     """One operation."""
-    axes, x = _axes(node), node.value(0)
-    return x if axes is None else node.make(_PLAIN[node.op_type], x, axes, bool(node.integer("keepdims", 1)))
-
-
-def _sum(node: Node, x: Value, axes: tuple[int, ...] | None) -> Value:
-    return x if axes is None else node.make(Sum, x, axes, bool(node.integer("keepdims", 1)))
+    x = node.value(0)
+    if x.tensor.dtype == "bool":  # opset 20: of false and true
+        y = _over(node, lambda axes: _fold(node, _PLAIN[node.op_type], node.make(Cast, x, "u8"), axes))
+        return node.make(Cast, y, "bool")
+    return _over(node, lambda axes: _fold(node, _PLAIN[node.op_type], x, axes))
 
 
 @converter("ReduceL1")
 def l1(node: Node) -> Value:
     """Sum of absolute values."""
-    return _sum(node, node.make(Abs, node.value(0)), _axes(node))
+    x = node.make(Abs, node.value(0))
+    return _over(node, lambda axes: _fold(node, Sum, x, axes))
 
 
 @converter("ReduceSumSquare")
 def sum_square(node: Node) -> Value:
     """Sum of squares."""
     x = node.value(0)
-    return _sum(node, node.make(Mul, x, x), _axes(node))
+    return _over(node, lambda axes: _fold(node, Sum, node.make(Mul, x, x), axes))
 
 
 @converter("ReduceL2")
@@ -56,20 +77,25 @@ def l2(node: Node) -> Value:
 @converter("ReduceLogSum")
 def log_sum(node: Node) -> Value:
     """Logarithm of the sum."""
-    return node.make(Log, _sum(node, node.value(0), _axes(node)))
+    x = node.value(0)
+    return _over(node, lambda axes: node.make(Log, _fold(node, Sum, x, axes)))
 
 
 @converter("ReduceLogSumExp")
 def log_sum_exp(node: Node) -> Value:
     """`log(sum(exp(x)))`, shifted by the maximum so that nothing overflows."""
-    x, axes = node.value(0), _axes(node)
-    if axes is None:
-        return x
-    top = node.make(Max, x, axes, True)
-    total = node.make(Sum, node.make(Exp, node.make(Sub, x, top)), axes, bool(node.integer("keepdims", 1)))
-    if not node.integer("keepdims", 1):
-        top = node.make(Max, x, axes, False)
-    return node.make(Add, node.make(Log, total), top)
+    x = node.value(0)
+
+    def make(axes: tuple[int, ...]) -> Value:
+        if not axes:
+            return x
+        top = node.make(Max, x, axes, True)
+        total = _fold(node, Sum, node.make(Exp, node.make(Sub, x, top)), axes)
+        if not node.integer("keepdims", 1):
+            top = node.make(Max, x, axes, False)
+        return node.make(Add, node.make(Log, total), top)
+
+    return _over(node, make)
 
 
 @converter("ArgMax", "ArgMin")

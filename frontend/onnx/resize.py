@@ -121,7 +121,10 @@ def _scaled(node: Node, axis: int, scale: float) -> _Axis:
 
 def _by_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
     dims = node.shape(0)
-    sizes = node.dims(3, "the sizes")
+    known = node.known(3)
+    if known is None:
+        return _by_declared_sizes(node, axes)
+    sizes = list(known.dims.reshape(-1))
     if len(sizes) != len(axes):
         raise node.error(f"sizes: expected {len(axes)} numbers, got {len(sizes)}")
     found = [_Axis(a, dims[a], n, _ratio(node, n, dims[a])) for a, n in zip(axes, sizes, strict=True)]
@@ -133,6 +136,21 @@ def _by_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
         raise Unsupported(f"keep_aspect_ratio_policy {policy} over symbolic dimensions", "fix the input's shape")
     scale = min(scales) if policy == "not_larger" else max(scales)
     return [_Axis(f.axis, f.size, int(scale * int(as_expr(f.size).offset) + 0.5), scale) for f in found]
+
+
+def _by_declared_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
+    """Sizes that are data: the declared shape says what comes out, the data what the scales are."""
+    declared, dims = node.declared(0), node.shape(0)
+    if declared is None or node.shape(3) != (len(axes),):
+        raise node.unknown(3, "the sizes")
+    scales = [_element(node, node.value(3), i) / scalar(node, dims[a]) for i, a in enumerate(axes)]
+    policy = node.string("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        one = scales[0]
+        for other in scales[1:]:
+            one = one.minimum(other) if policy == "not_larger" else one.maximum(other)
+        scales = [one] * len(axes)
+    return [_Axis(a, dims[a], declared[a], s) for a, s in zip(axes, scales, strict=True)]
 
 
 def _ratio(node: Node, result: Dim, size: Dim) -> float | Calc:

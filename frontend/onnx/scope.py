@@ -127,6 +127,10 @@ class Scope:
         """The value of a name; a constant or a known tensor becomes operations at its first use."""
         item = self.items[name]
         assert item is not None
+        return self.item_value(item, name)
+
+    def item_value(self, item: Item, name: str = "") -> Value:
+        """The value of an item; `name` is what its value is called if it is made here."""
         if item.parts is not None:
             raise Unsupported("a sequence where a tensor is expected")
         if item.value is None:
@@ -158,6 +162,10 @@ class Scope:
         """The elements of a constant (or of a small tensor computed from constants); None when they are not known."""
         item = self.items[name]
         assert item is not None
+        return self.item_array(item, limit)
+
+    def item_array(self, item: Item, limit: int = MAX_KNOWN) -> np.ndarray | None:
+        """The elements of an item, as `array`."""
         if item.data is not None:
             return item.data.array() if item.data.elements <= limit else None
         if item.known is not None:

@@ -8,6 +8,7 @@ from ...ir.core import Op, Value
 from ...ir.expr import Dim, Expr, as_dim, as_expr, maximum, minimum, product
 from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
 from ...ir.types import broadcast
+from .declared import data, numbers, require
 from .node import Node, converter
 from .scope import Unsupported, simplified
 from .symbolic import exact_quotient
@@ -265,6 +266,31 @@ def _amounts(node: Node, rank: int) -> list[tuple[int, int]]:
     for axis, before, after in zip(axes, flat[: len(axes)], flat[len(axes) :], strict=True):
         pads[axis] = (before, after)
     return pads
+
+
+@converter("CenterCropPad")
+def center_crop_pad(node: Node) -> Value:
+    """CenterCropPad: cuts or pads both sides alike; of an odd number one more goes after."""
+    dims, rank = node.shape(0), node.rank(0)
+    axes = node.axes(node.ints("axes", range(rank)), rank)
+    x, known, declared = node.value(0), node.known(1), node.declared(0)
+    if known is not None:
+        wanted = [fixed(node, d, "the shape") for d in known.dims.reshape(-1)]
+    elif declared is not None:
+        wanted = [declared[a] for a in axes]
+        x = require(node, x, data(node, 1).equals(numbers(node, wanted)))
+    else:
+        raise node.unknown(1, "the shape")
+    bounds: list[tuple[Dim, Dim, int]] = [(0, d, 1) for d in dims]
+    pads = [(0, 0)] * rank
+    for axis, want in zip(axes, wanted, strict=True):
+        have = fixed(node, dims[axis], "the input's shape")
+        if have > want:
+            bounds[axis] = ((have - want) // 2, (have - want) // 2 + want, 1)
+        else:
+            pads[axis] = ((want - have) // 2, want - have - (want - have) // 2)
+    x = cut(node, x, bounds)
+    return node.make(Pad, x, None, tuple(pads), "constant") if any(b or a for b, a in pads) else x
 
 
 # -- blocks --------------------------------------------------------------------------------------------------------

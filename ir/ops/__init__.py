@@ -80,6 +80,7 @@ from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .quant import Dequantize, Quantize
+from .require import Require
 from .resize import Repeat, Resample
 from .shape import (
     Concat,
@@ -168,6 +169,7 @@ __all__ = [
     "Relu",
     "Rem",
     "Repeat",
+    "Require",
     "Resample",
     "Reshape",
     "Round",
