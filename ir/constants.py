@@ -46,7 +46,28 @@ class SplatSource:
     value: Any
 
 
-Source = FileSource | ArraySource | SplatSource
+@dataclass(frozen=True)
+class LinearSource:
+    """Made from another constant when asked for: `matrix` times `base`, whose trailing dimensions have as many elements
+    together as the matrix has columns. Elements in order of the matrix's rows, then of the leading dimensions of
+    `base`. Computed in f64 and rounded once. (Weights that Winograd's algorithm transforms, for one.)"""
+
+    base: ConstantData
+    matrix: tuple[tuple[float, ...], ...]
+
+    def array(self, dtype: np.dtype[Any]) -> np.ndarray:
+        """The elements, as [rows of the matrix, points of the leading dimensions]."""
+        matrix = np.array(self.matrix, dtype=np.float64)
+        data = self.base.array().reshape(-1, matrix.shape[1])
+        result = np.empty((len(matrix), len(data)), dtype=dtype)
+        for start in range(0, len(data), _CHUNK):
+            piece = data[start : start + _CHUNK].astype(np.float64)
+            result[:, start : start + len(piece)] = matrix @ piece.T
+        return result
+
+
+Source = FileSource | ArraySource | SplatSource | LinearSource
+_CHUNK = 1 << 14  # rows that are computed at once
 
 
 @dataclass(frozen=True)
@@ -96,6 +117,8 @@ class ConstantData:
                 return np.broadcast_to(one, self.shape)
             case ArraySource(array=array):
                 data = array
+            case LinearSource():
+                data = self.source.array(DTYPES[self.dtype].numpy).reshape(self._stored_shape)
             case FileSource(path=path, offset=offset):
                 data = _mapped(path, offset, self.nbytes).view(DTYPES[self.dtype].numpy).reshape(self._stored_shape)
         return data.transpose(self.transpose) if self.transpose else data
@@ -133,6 +156,8 @@ class ConstantData:
         h = hashlib.sha256(f"{self.type}".encode())
         if isinstance(self.source, SplatSource):
             h.update(repr(self.source.value).encode())
+        elif isinstance(self.source, LinearSource):
+            h.update(f"{self.source.base.digest()} {self.source.matrix} {self.transpose}".encode())
         else:
             array = self.array()
             text = self.dtype == "string"
@@ -147,6 +172,8 @@ class ConstantData:
                 return f"file({path!r}, {offset})"
             case ArraySource():
                 return f"array{self.shape}"
+            case LinearSource(base=base):
+                return f"linear({base})"
 
 
 @lru_cache(maxsize=64)

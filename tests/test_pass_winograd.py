@@ -13,6 +13,7 @@ from _lowering import TARGET, Net, agree, lowered
 from onnx import helper, numpy_helper
 
 from planish.compile import compile_file
+from planish.ir.constants import Constant, LinearSource
 from planish.ir.core import Module, Value
 from planish.ir.interp import run_graph
 from planish.ir.kernel.builder import KernelBuilder
@@ -21,6 +22,7 @@ from planish.ir.kernel.interp import run_kernel
 from planish.ir.ops.activation import Relu
 from planish.ir.ops.arith import Add
 from planish.ir.ops.conv import Conv
+from planish.ir.text import parse_module, print_module
 from planish.ir.types import tensor
 from planish.passes import PassContext, PassManager
 from planish.passes.pipelines import PIPELINES
@@ -182,7 +184,7 @@ def test_leaves_small_and_strided_layers_alone() -> None:
 
 
 def test_takes_larger_tiles_where_pictures_are_large() -> None:
-    (large,) = convolutions(layer(1, 64, 112, 112, 64, ((1, 1), (1, 1))))
+    (large,) = convolutions(layer(1, 128, 112, 112, 128, ((1, 1), (1, 1))))
     (small,) = convolutions(layer(1, 256, 7, 7, 256, ((1, 1), (1, 1))))
     best = options(large, TARGET, 1)[-1].plan
     assert best is not None and best.m == 6
@@ -207,3 +209,21 @@ def test_growth_limits_the_model(tmp_path: Path) -> None:
         manager.run(copy)
         labels = [op.label for op in copy.main.body if isinstance(op, KernelOp)]
         assert any("winograd" in label for label in labels) == applied
+
+
+def test_transformed_weights_are_a_reference_with_a_text() -> None:
+    module = layer(1, 4, 6, 6, 16, ((1, 1), (1, 1)))
+    copy = lowered(module, f"{FUSE},winograd:only=4,dce")
+    (data,) = (op.value for op in copy.main.body if isinstance(op, Constant))
+    assert isinstance(data.source, LinearSource)
+    g = np.array(transforms(4).weight, dtype=np.float64)
+    weights = convolutions(module)[0].weights.array().astype(np.float64)
+    want = np.einsum("pi,ocij,qj->pqoc", g, weights, g).reshape(data.shape)
+    np.testing.assert_allclose(data.array(), want, rtol=1e-6)
+    resources: dict[str, np.ndarray] = {}
+    text = print_module(copy, resources)
+    again = parse_module(text, resources=resources)
+    assert print_module(again, resources) == text
+    (other,) = (op.value for op in again.main.body if isinstance(op, Constant))
+    assert other.digest() == data.digest()
+    np.testing.assert_array_equal(other.array(), data.array())

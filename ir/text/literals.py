@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..constants import ArraySource, ConstantData, FileSource, SplatSource
+from ..constants import ArraySource, ConstantData, FileSource, LinearSource, SplatSource
 from ..expr import Expr
 from ..kernel.form import LoopDim, Schedule
 from ..quote import name_text, quote, symbol_text
@@ -135,6 +135,8 @@ def _constant(data: ConstantData, resources: Resources, type: TensorType | None)
                 items = [element_text(v, data.dtype) for v in array.reshape(-1)]
                 return _call("dense", ["[" + ", ".join(items) + "]", *options])
             return _call("resource", [quote(resources.name(array)), *options])
+        case LinearSource(base=base, matrix=matrix):
+            return _call("linear", [literal(matrix, resources), _constant(base, resources, None), *options])
 
 
 def _call(name: str, args: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..constants import ArraySource, ConstantData, FileSource, SplatSource
+from ..constants import ArraySource, ConstantData, FileSource, LinearSource, SplatSource
 from ..expr import Dim, Expr, as_dim, const, floordiv, maximum, minimum, mod, sym
 from ..kernel.form import LoopDim, Schedule
 from ..types import DTYPES, ROW_MAJOR, Layout, OptionalType, ScalarType, SequenceType, TensorType, TupleType, Type
@@ -18,7 +18,7 @@ from .lexer import Cursor, Token
 
 _CALLS: dict[str, Callable[[Dim, Dim], Expr]] = {"floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "inf": math.inf, "nan": math.nan}
-_SOURCES = ("splat", "dense", "file", "resource")
+_SOURCES = ("splat", "dense", "file", "resource", "linear")
 
 
 class PendingConstant:
@@ -267,8 +267,8 @@ class Reader:
     # -- constants ----------------------------------------------------------------------------------------------
 
     def constant(self) -> ConstantData | PendingConstant:
-        """`splat(1.0)`, `dense([1, 2])`, `file("w.bin", 0)`, `resource("c0")`, each with an optional type and
-        `transpose = [1, 0]`."""
+        """`splat(1.0)`, `dense([1, 2])`, `file("w.bin", 0)`, `resource("c0")`, `linear([[1.0, 2.0]], file(...))`, each
+        with an optional type and `transpose = [1, 0]`."""
         token = self.c.take()
         self.c.expect("(")
         main = self._source_value(token)
@@ -296,10 +296,21 @@ class Reader:
                 return self.listed("]", self.literal)
             case "resource":
                 return self._resource()
+            case "linear":
+                return self._linear(token)
             case _:
                 path = self.c.string(self.c.expect_kind("string", "a path in quotes"))
                 self.c.expect(",")
                 return FileSource(path, int(self.c.expect_kind("int", "an offset in bytes").text))
+
+    def _linear(self, token: Token) -> LinearSource:
+        matrix = tuple(tuple(float(x) for x in row) for row in self.listed("]", self.literal))
+        self.c.expect(",")
+        base = self.constant()
+        columns = {len(row) for row in matrix}
+        if not isinstance(base, ConstantData) or len(columns) != 1 or base.elements % max(1, *columns):
+            raise self.c.error("expected a matrix, and a constant with its type that it can multiply", token)
+        return LinearSource(base, matrix)
 
     def _resource(self) -> np.ndarray:
         token = self.c.expect_kind("string", "the name of a resource in quotes")
@@ -314,7 +325,7 @@ class Reader:
         shape = t.static_shape
         if token.text == "splat":
             return ConstantData(t.dtype, shape, SplatSource(main), transpose)
-        if token.text == "file":
+        if token.text in ("file", "linear"):
             return ConstantData(t.dtype, shape, main, transpose)
         stored = [0] * len(shape)
         for new, old in enumerate(transpose or range(len(shape))):

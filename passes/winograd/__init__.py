@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from ...ir.constants import Constant, ConstantData
+from ...ir.constants import Constant, ConstantData, LinearSource
 from ...ir.core import Graph
 from ...ir.kernel.form import KernelOp
 from ..base import Pass
@@ -54,8 +52,9 @@ def rewrite(conv: Convolution, plan: Plan) -> KernelOp:
     """Replace a convolution by its Winograd form."""
     op = conv.kernel
     assert op.parent is not None
-    u = transforms(plan.m).weights(conv.weights.array()).astype(np.float32)
-    data = ConstantData.of(u.reshape(u.shape[0], -1, plan.channels, conv.channels))
+    matrix = transforms(plan.m).weights()
+    shape = len(matrix), conv.outputs // plan.channels, plan.channels, conv.channels
+    data = ConstantData("f32", shape, LinearSource(conv.weights, matrix))
     weight = op.args[conv.weight.buffer.index]
     constant = op.parent.insert_before(op, Constant(data, loc=weight.op.loc if weight.op else op.loc))
     constant.result.name = weight.name and f"{weight.name}_winograd"

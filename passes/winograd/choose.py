@@ -112,8 +112,8 @@ def _group(outputs: int) -> int:
 
 
 def _cycles(conv: Convolution, plan: Plan, size: int, target: TargetInfo, threads: int) -> float:
-    lanes, ports, t = target.lanes(4), target.fma_ports, plan.m + TAPS - 1
-    edge = t * t
+    lanes, ports = target.lanes(4), target.fma_ports
+    edge = (plan.m + TAPS - 1) ** 2
     tiles, blocks = plan.tiles, math.prod(plan.blocks(conv))
     inputs, outputs = -(-conv.channels // lanes), -(-conv.outputs // lanes)
     vectors = min(2, outputs)
@@ -122,7 +122,7 @@ def _cycles(conv: Convolution, plan: Plan, size: int, target: TargetInfo, thread
     step = full * tile_cycles(rows, vectors, target) + (tile_cycles(rest, vectors, target) if rest else 0)
     product = edge * step * (conv.channels + _PANEL_STEP) * -(-outputs // vectors)
     # Per tile and vector of channels: 180 cycles in and 380 out for m = 4, of which stores are a good part.
-    effort = 2.0 + 0.5 * t
+    effort = 0.5 + edge / 8
     change = tiles * edge * (inputs * effort + outputs * (effort + 1.0 + 10.0 * plan.m**2 / edge))
     change *= 0.5 + 0.5 / ports
     near = 4 * edge * tiles * (conv.channels + plan.channels)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-import numpy as np
-
 from ...ir.core import Value
 from ...ir.kernel.builder import KernelBuilder
 
@@ -47,12 +45,10 @@ class Transforms:
         """Edge of an input tile."""
         return self.m + TAPS - 1
 
-    def weights(self, w: np.ndarray) -> np.ndarray:
-        """G g G^T for the filters w [o, c, 3, 3], in double precision, as [t*t, o, c]."""
-        g = np.array([[float(x) for x in row] for row in self.weight])
-        both = np.einsum("pi,qj->pqij", g, g).reshape(self.t**2, TAPS**2)
-        o, c = w.shape[:2]
-        return (both @ w.reshape(o * c, TAPS**2).astype(np.float64).T).reshape(-1, o, c)
+    def weights(self) -> tuple[tuple[float, ...], ...]:
+        """The matrix that turns the nine taps of a filter g, row by row, into G g G^T, row by row: [t*t, 9]."""
+        g = [[float(x) for x in row] for row in self.weight]
+        return tuple(tuple(x * y for x in p for y in q) for p in g for q in g)
 
 
 @cache
