@@ -225,7 +225,7 @@ def _may_read_through(producer: KernelOp, consumer: KernelOp) -> bool:
     work = [op for op in producer.region.walk() if isinstance(op, Scalar)]
     costly = sum(op.fn in EXPENSIVE for op in work)
     times = sum(_times(r) for r in {(r.map, r.parent): r for r in reads}.values())
-    repeated = times / max(1.0, _estimate(math.prod(map(as_expr, result.tensor.dims), start=as_expr(1))))
+    repeated = times / max(1.0, estimate(math.prod(map(as_expr, result.tensor.dims), start=as_expr(1))))
     return repeated <= (1.0 if costly or len(work) > 8 else 3.0)
 
 
@@ -275,9 +275,10 @@ def _keeps_order(producer: KernelOp) -> bool:
 
 def _times(read: Read) -> float:
     """How often a read is executed."""
-    return math.prod(_estimate(d.extent) for d in enclosing(read))
+    return math.prod(estimate(d.extent) for d in enclosing(read))
 
 
-def _estimate(extent: Dim) -> float:
+def estimate(extent: Dim) -> float:
+    """A number for an extent, for judging work."""
     e = as_expr(extent)
     return float(max(1, e.evaluate(dict.fromkeys(e.symbols(), _GUESS))))

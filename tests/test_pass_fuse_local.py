@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
-from _jit import load
+from _jit import Loaded, load
 
 from planish.codegen.llvm.target import target_for
 from planish.ir.constants import Constant, ConstantData
@@ -70,14 +72,19 @@ def fused(module: Module, passes: str = "share-rows,fuse-local") -> list[KernelO
     return [op for op in module.main.body if isinstance(op, KernelOp)]
 
 
-def compiled(op: KernelOp, arrays: list[np.ndarray]) -> np.ndarray:
-    """What machine code of the kernel gives, with the schedule that it gets."""
+def code_of(op: KernelOp, symbols: Sequence[str] = ()) -> Loaded:
+    """The kernel as machine code, with the schedule that it gets."""
     target = target_for("native")
     kernel = Kernel("k", attributes={"outputs": len(op.results)})
     kernel.body = op.region.clone({})
     kernel.body.parent = kernel
     schedule_kernel(kernel, target)
-    (result,) = load(kernel, target).run(*arrays, parts=3)
+    return load(kernel, target, symbols)
+
+
+def compiled(op: KernelOp, arrays: list[np.ndarray]) -> np.ndarray:
+    """What machine code of the kernel gives."""
+    (result,) = code_of(op).run(*arrays, parts=3)
     return result
 
 
@@ -132,14 +139,28 @@ def test_products_with_weights_are_no_chain() -> None:
     assert len(fused(module)) == 3
 
 
-def test_symbolic_rows_are_left_alone() -> None:
+@pytest.mark.parametrize("n", [1, 11, 16, 37])
+def test_attention_over_a_symbolic_length(n: int, symbolic: tuple[Module, Loaded]) -> None:
+    module, code = symbolic
+    shapes = {"p0": (2, n, 8), "p1": (2, 8, n), "p2": (2, n, 8)}
+    arrays = {name: RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    scores = arrays["p0"] @ arrays["p1"]
+    e = np.exp(scores - scores.max(axis=2, keepdims=True))
+    expected = e / e.sum(axis=2, keepdims=True) @ arrays["p2"]
+    same(run_graph(module, arrays)["y"], expected)
+    (result,) = code.run(*arrays.values(), symbols={"s": n}, parts=2)
+    same(result, expected)
+
+
+@pytest.fixture(scope="module")
+def symbolic() -> tuple[Module, Loaded]:
+    """Attention of s queries over s keys, fused, and its machine code."""
     s = sym("s")
     make = Maker(tensor("f32", 2, s, 8), tensor("f32", 2, 8, s), tensor("f32", 2, s, 8))
     q, k, v = make.graph.params
     module = make.done(make.add(MatMul(make.add(Softmax(make.add(MatMul(q, k)), 2)), v)))
-    assert len(fused(module)) == 3
-    arrays = {"p0": (2, 11, 8), "p1": (2, 8, 11), "p2": (2, 11, 8)}
-    run_graph(module, {name: np.ones(shape, np.float32) for name, shape in arrays.items()})
+    (op,) = fused(module)
+    return module, code_of(op, ["s"])
 
 
 def test_blocks_divide_the_rows_and_stay_small() -> None:
@@ -152,7 +173,7 @@ def test_blocks_divide_the_rows_and_stay_small() -> None:
 
     assert rows(128, 128) == 16
     assert rows(197, 197) == 20  # 17 are left
-    assert rows(24, 24) == 24  # one block
+    assert rows(28, 24) == 28  # one block
     assert rows(1024, 2048) == 8
     assert rows(64, 64, limit=1024) is None
 
