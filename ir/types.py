@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import ml_dtypes
@@ -129,16 +129,7 @@ class Layout:
 
     def offset(self, shape: Sequence[Dim], index: Sequence[Dim]) -> Expr:
         """Element offset of the logical coordinates `index` from the start of the storage."""
-        order = self.order or tuple(range(len(shape)))
-        coords: list[Expr] = []
-        for d in order:
-            coords.append(floordiv(as_expr(index[d]) + self.padding(d)[0], self.block(d)))
-        for d, size in self.blocks:
-            coords.append(mod(as_expr(index[d]) + self.padding(d)[0], size))
-        total = const(0)
-        for coordinate, extent in zip(coords, self.physical(shape), strict=True):
-            total = total * extent + coordinate
-        return total
+        return _offset(self, tuple(shape), tuple(index))
 
     @property
     def is_row_major(self) -> bool:
@@ -154,6 +145,19 @@ class Layout:
             if pairs:
                 parts.append(f"{name}=[" + ",".join(f"[{a},{b}]" for a, b in pairs) + "]")
         return "@{" + ", ".join(parts) + "}"
+
+
+@lru_cache(maxsize=1 << 14)  # asked for again and again while accesses are compared
+def _offset(layout: Layout, shape: tuple[Dim, ...], index: tuple[Dim, ...]) -> Expr:
+    coords: list[Expr] = []
+    for d in layout.order or range(len(shape)):
+        coords.append(floordiv(as_expr(index[d]) + layout.padding(d)[0], layout.block(d)))
+    for d, size in layout.blocks:
+        coords.append(mod(as_expr(index[d]) + layout.padding(d)[0], size))
+    total = const(0)
+    for coordinate, extent in zip(coords, layout.physical(shape), strict=True):
+        total = total * extent + coordinate
+    return total
 
 
 ROW_MAJOR = Layout()
