@@ -72,9 +72,9 @@ def fused(module: Module, passes: str = "share-rows,fuse-local") -> list[KernelO
     return [op for op in module.main.body if isinstance(op, KernelOp)]
 
 
-def code_of(op: KernelOp, symbols: Sequence[str] = ()) -> Loaded:
+def code_of(op: KernelOp, symbols: Sequence[str] = (), cpu: str = "native") -> Loaded:
     """The kernel as machine code, with the schedule that it gets."""
-    target = target_for("native")
+    target = target_for(cpu)
     kernel = Kernel("k", attributes={"outputs": len(op.results)})
     kernel.body = op.region.clone({})
     kernel.body.parent = kernel
@@ -137,6 +137,17 @@ def test_products_with_weights_are_no_chain() -> None:
     p = make.add(Softmax(make.add(MatMul(make.graph.params[0], weights[0])), 1))
     module = make.done(make.add(MatMul(p, weights[1])))
     assert len(fused(module)) == 3
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v2", "x86-64-v3"])
+def test_other_vector_widths_mean_the_same(cpu: str) -> None:
+    module = attention(1, 2, 20, 18, 8, 12)
+    arrays = inputs(module)
+    with np.errstate(all="ignore"):
+        expected = run_graph(module, arrays)["y"]
+    (op,) = fused(module)
+    (result,) = code_of(op, cpu=cpu).run(*(arrays[v.name] for v in op.args), parts=2)
+    same(result, expected)
 
 
 @pytest.mark.parametrize("n", [1, 11, 16, 37])
