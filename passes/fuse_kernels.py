@@ -17,7 +17,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
-from ..ir.core import Graph, Op, Region
+from ..ir.core import Graph, Op, Region, Value
 from ..ir.expr import Dim, Expr, as_expr
 from ..ir.kernel.form import KernelOp, Read, Scalar, Write
 from .affine import calls, inside, ranges_of, unit_dims
@@ -221,12 +221,16 @@ def _may_read_through(producer: KernelOp, consumer: KernelOp) -> bool:
     if is_movement(producer):
         return True
     if is_contraction(consumer):
-        return False
+        return _repeated(result, reads) <= 1.0
     work = [op for op in producer.region.walk() if isinstance(op, Scalar)]
     costly = sum(op.fn in EXPENSIVE for op in work)
+    return _repeated(result, reads) <= (1.0 if costly or len(work) > 8 else 3.0)
+
+
+def _repeated(value: Value, reads: Iterable[Read]) -> float:
+    """How often `reads` take an element of `value`, on average."""
     times = sum(_times(r) for r in {(r.map, r.parent): r for r in reads}.values())
-    repeated = times / max(1.0, estimate(math.prod(map(as_expr, result.tensor.dims), start=as_expr(1))))
-    return repeated <= (1.0 if costly or len(work) > 8 else 3.0)
+    return times / max(1.0, estimate(math.prod(map(as_expr, value.tensor.dims), start=as_expr(1))))
 
 
 def _good_prologue(producer: KernelOp, consumer: KernelOp, fused: KernelOp) -> bool:
@@ -244,6 +248,8 @@ def _good_operands(producer: KernelOp, consumer: KernelOp, fused: KernelOp) -> b
     vector = frozenset[str]().union(*(unit_dims(w.map) for b in consumer.outputs for w in accesses(b)[1]))
     buffers = [b for arg, b in zip(consumer.args, consumer.buffers, strict=True) if arg is producer.result]
     before = [r for b in buffers for r in accesses(b)[0]]
+    if _repeated(producer.result, before) <= 1.0:
+        return True  # a product with one row reads its other operand once: rearranging it first reads it twice
     old = {arg for arg in consumer.args if arg is not producer.result}
     after = [r for arg, b in zip(fused.args, fused.buffers, strict=True) if arg not in old for r in accesses(b)[0]]
     if any(r.fill is not None or not inside_simple(r) for r in before) and not _keeps_order(producer):
