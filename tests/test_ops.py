@@ -403,7 +403,7 @@ def module_of(op: TensorOp) -> Module:
             own = own.clone(dict(zip(op.inputs, graph.params, strict=True)))
         graph.body.append(own)
         graph.body.append(Return(own.results))
-        graph.result_names = ["y"]
+        graph.result_names = [f"y{i}" for i in range(len(own.results))]
         graphs.append(graph)
     return Module(graphs)
 

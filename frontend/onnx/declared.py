@@ -15,6 +15,7 @@ import numpy as np
 
 from ...ir.core import Op, Value
 from ...ir.ops.arith import And, Cast, Equal, Where
+from ...ir.ops.order import CumProd, TopK
 from ...ir.ops.reduce import Max, Min
 from ...ir.ops.require import Require
 from ...ir.ops.shape import CumSum, Expand, Gather, Reshape, Slice, Tile
@@ -28,7 +29,9 @@ FALLBACKS: dict[str, Fallback] = {}
 _FAR = 1 << 31
 
 
-def _fallback(*names: str) -> Callable[[Fallback], Fallback]:
+def fallback(*names: str) -> Callable[[Fallback], Fallback]:
+    """Register a function as what converts the operators `names` by the declared shape."""
+
     def register(function: Fallback) -> Fallback:
         FALLBACKS.update(dict.fromkeys(names, function))
         return function
@@ -80,7 +83,7 @@ def static(node: Node, index: int) -> tuple[int, ...]:
 # -- shapes ---------------------------------------------------------------------------------------------------------
 
 
-@_fallback("Reshape")
+@fallback("Reshape")
 def reshape(node: Node, declared: Declared) -> Value:
     """Reshape to the declared shape; the data may say -1 and 0 where ONNX allows it."""
     dims, wanted = static(node, 0), data(node, 1)
@@ -93,7 +96,7 @@ def reshape(node: Node, declared: Declared) -> Value:
     return node.make(Reshape, require(node, node.value(0), ok), declared)
 
 
-@_fallback("Expand")
+@fallback("Expand")
 def expand(node: Node, declared: Declared) -> Value:
     """Expand to the declared shape."""
     wanted = data(node, 1)
@@ -102,7 +105,7 @@ def expand(node: Node, declared: Declared) -> Value:
     return node.make(Expand, require(node, node.value(0), ok), declared)
 
 
-@_fallback("ConstantOfShape")
+@fallback("ConstantOfShape")
 def constant_of_shape(node: Node, declared: Declared) -> Value:
     """ConstantOfShape of the declared shape."""
     constant = node.tensor("value")
@@ -111,7 +114,7 @@ def constant_of_shape(node: Node, declared: Declared) -> Value:
     return node.make(Expand, require(node, node.splat(value, dtype, (1,) * max(1, len(declared))), ok), declared)
 
 
-@_fallback("Tile")
+@fallback("Tile")
 def tile(node: Node, declared: Declared) -> Value:
     """Tile: repeats follow from both shapes."""
     dims, repeats = static(node, 0), data(node, 1)
@@ -119,7 +122,7 @@ def tile(node: Node, declared: Declared) -> Value:
     return node.make(Tile, require(node, node.value(0), repeats.equals(numbers(node, found))), found)
 
 
-@_fallback("Squeeze", "Unsqueeze")
+@fallback("Squeeze", "Unsqueeze")
 def squeeze(node: Node, declared: Declared) -> Value:
     """Squeeze and Unsqueeze: a Reshape to the declared shape. Axes must be of dimensions that are 1."""
     dims, axes = static(node, 0), data(node, 1)
@@ -131,7 +134,7 @@ def squeeze(node: Node, declared: Declared) -> Value:
     return node.make(Reshape, require(node, node.value(0), ok), declared)
 
 
-@_fallback("Range")
+@fallback("Range")
 def range_(node: Node, declared: Declared) -> Value:
     """Range of the declared length."""
     start, limit, delta = (Calc(node, node.value(i)).reshaped() for i in range(3))
@@ -146,7 +149,7 @@ def range_(node: Node, declared: Declared) -> Value:
     return require(node, (index * delta + start).value, ok)
 
 
-@_fallback("OneHot")
+@fallback("OneHot")
 def one_hot(node: Node, declared: Declared) -> Value:
     """OneHot of the declared depth."""
     from .make import one_hot_of
@@ -156,7 +159,7 @@ def one_hot(node: Node, declared: Declared) -> Value:
     return require(node, one_hot_of(node, axis, declared[axis]), depth.reshaped())
 
 
-@_fallback("Split")
+@fallback("Split")
 def split(node: Node, declared: Declared) -> list[Value]:
     """Split in parts of the declared sizes."""
     dims = static(node, 0)
@@ -178,7 +181,7 @@ def split(node: Node, declared: Declared) -> list[Value]:
 # -- places ---------------------------------------------------------------------------------------------------------
 
 
-@_fallback("Slice")
+@fallback("Slice")
 def slice_(node: Node, declared: Declared) -> Value:
     """Slice: starts and steps are data, the declared shape says how many elements follow."""
     dims, starts, ends = static(node, 0), data(node, 1), data(node, 2)
@@ -228,7 +231,7 @@ def _checked(node: Node, index: int, ok: Calc) -> str:
     return name
 
 
-@_fallback("Pad")
+@fallback("Pad")
 def pad(node: Node, declared: Declared) -> Value:
     """Pad by amounts that are data: every element of the result finds its place in the input."""
     dims, pads, mode = static(node, 0), data(node, 1), node.string("mode", "constant")
@@ -256,13 +259,10 @@ def pad(node: Node, declared: Declared) -> Value:
     return node.make(Where, inside.value, x, fill.value)
 
 
-@_fallback("CumSum", "CumProd")
+@fallback("CumSum", "CumProd")
 def cumulative(node: Node, declared: Declared) -> Value:
     """CumSum along an axis that is data: along each, and then the one that is meant."""
-    if node.op_type == "CumProd":
-        from ...ir.ops.cumulative import CumProd as kind
-    else:
-        kind: type[Op] = CumSum  # type: ignore[no-redef]
+    kind: type[Op] = CumSum if node.op_type == "CumSum" else CumProd
     exclusive, reverse = bool(node.integer("exclusive", 0)), bool(node.integer("reverse", 0))
     rank = len(declared)
     axis = element(data(node, 1), 0)
@@ -272,6 +272,14 @@ def cumulative(node: Node, declared: Declared) -> Value:
     for a in range(1, rank):
         result = axis.equals(a).where(found[a], result)
     return require(node, result.value, (axis >= 0) & (axis < rank))
+
+
+@fallback("TopK")
+def top_k(node: Node, declared: Declared) -> tuple[Value, ...]:
+    """TopK of as many elements as are declared."""
+    axis = node.axis(node.integer("axis", -1), len(declared))
+    x = require(node, node.value(0), data(node, 1).equals(declared[axis]))
+    return node.make_all(TopK, x, declared[axis], axis, node.integer("largest", 1) != 0)
 
 
 # -- reductions -----------------------------------------------------------------------------------------------------

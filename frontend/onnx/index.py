@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.core import Value
-from ...ir.ops.shape import CumSum, Gather, GatherElements, GatherND, ScatterElements, ScatterND
+from ...ir.core import Op, Value
+from ...ir.ops.order import CumProd, TopK
+from ...ir.ops.shape import CumSum, Expand, Gather, GatherElements, GatherND, ScatterElements, ScatterND
+from .calc import Calc, scalar
 from .node import Node, converter
-from .scope import Unsupported
 
 
 def _indices(node: Node, index: int, size: object) -> Value:
@@ -67,11 +68,52 @@ def _reduction(node: Node) -> str:
     return reduction
 
 
-@converter("CumSum")
-def cum_sum(node: Node) -> Value:
-    """CumSum along a known axis."""
+@converter("CumSum", "CumProd")
+def cumulative(node: Node) -> Value:
+    """CumSum and CumProd along a known axis."""
+    kind: type[Op] = CumSum if node.op_type == "CumSum" else CumProd
     axes = node.ints_input(1, "the axis")
     if len(axes) != 1:
-        raise Unsupported("CumSum along several axes")
+        raise node.error(f"axis: expected one number, got {axes}")
     exclusive, reverse = bool(node.integer("exclusive", 0)), bool(node.integer("reverse", 0))
-    return node.make(CumSum, node.value(0), node.axis(axes[0], node.rank(0)), exclusive, reverse)
+    return node.make(kind, node.value(0), node.axis(axes[0], node.rank(0)), exclusive, reverse)
+
+
+@converter("TopK")
+def top_k(node: Node) -> tuple[Value, ...]:
+    """TopK; how many is an attribute before opset 10."""
+    rank = node.rank(0)
+    axis = node.axis(node.integer("axis", -1), rank)
+    count = node.integer("k") if node.opset < 10 else node.ints_input(1, "k")[0]
+    return node.make_all(TopK, node.value(0), count, axis, node.integer("largest", 1) != 0)
+
+
+@converter("ReverseSequence")
+def reverse_sequence(node: Node) -> Value:
+    """ReverseSequence: the first elements along the time axis, as many as each sequence has, in reverse."""
+    x, dims = node.value(0), node.shape(0)
+    time, batch = node.integer("time_axis", 0), node.integer("batch_axis", 1)
+    if {time, batch} != {0, 1}:
+        raise node.error(f"expected axes 0 and 1 for time and batch, got {time} and {batch}")
+    position = Calc.iota(node, dims[time], "i64").reshaped(*((dims[0], 1) if time == 0 else (1, dims[1])))
+    length = Calc(node, node.value(1)).cast("i64").reshaped(*((1, dims[1]) if time == 0 else (dims[0], 1)))
+    at = (position < length).where(length - 1 - position, position)
+    at = at.reshaped(*at.value.tensor.dims, *[1] * (len(dims) - 2))
+    return node.make(GatherElements, x, node.make(Expand, at.value, dims), time)
+
+
+@converter("TensorScatter")
+def tensor_scatter(node: Node) -> Value:
+    """TensorScatter: writes an update into a cache at a place of its own for each element of the batch."""
+    x, update, dims = node.value(0), node.value(1), node.shape(0)
+    axis = node.axis(node.integer("axis", -2), len(dims))
+    length = node.shape(1)[axis]
+    position = Calc.iota(node, length, "i64").reshaped(*(length if i == axis else 1 for i in range(len(dims))))
+    if node.has(2):
+        start = Calc(node, node.value(2)).cast("i64").reshaped(dims[0], *[1] * (len(dims) - 1))
+        position = position + start
+    if node.string("mode", "linear") == "circular":
+        size = scalar(node, dims[axis], "i64")
+        position = position - position / size * size
+    at = node.make(Expand, position.value, node.shape(1))
+    return node.make(ScatterElements, x, at, update, axis, "none")

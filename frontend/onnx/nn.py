@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ...ir.core import Value
 from ...ir.expr import Dim, as_dim, product
-from ...ir.ops.arith import Add, Mul
+from ...ir.ops.arith import Abs, Add, Mul, Pow, Sqrt
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import LRN, AveragePool, Conv, ConvTranspose, LogSoftmax, MaxPool, Softmax
-from ...ir.ops.reduce import Max, Mean
+from ...ir.ops.reduce import Max, Mean, Sum
 from ...ir.ops.shape import Pad, Reshape, Transpose
-from ...ir.types import is_float
+from ...ir.types import DTYPES, is_float
 from .node import Node, converter
 from .scope import Unsupported
 from .windows import Window, fixed, kernel_shape, read_pads, read_window
@@ -104,6 +106,62 @@ def global_max_pool(node: Node) -> Value:
     """GlobalMaxPool: a maximum over the spatial dimensions."""
     space = spatial_rank(node)
     return node.make(Max, node.value(0), tuple(range(2, space + 2)), True)
+
+
+@converter("LpPool")
+def lp_pool(node: Node) -> Value:
+    """LpPool: the p-th root of the sum of p-th powers in each window."""
+    w = _pool_window(node)
+    x, p = node.value(0), _norm(node)
+    powers = _power(node, node.make(Abs, x), p)
+    mean = node.make(AveragePool, powers, w.kernel, w.strides, w.pads, w.dilations, True)
+    total = node.make(Mul, mean, node.splat(math.prod(w.kernel), x.tensor.dtype))
+    return _power(node, total, 1 / p)
+
+
+@converter("GlobalLpPool")
+def global_lp_pool(node: Node) -> Value:
+    """GlobalLpPool: the norm over the spatial dimensions."""
+    x, p = node.value(0), _norm(node)
+    axes = tuple(range(2, spatial_rank(node) + 2))
+    return _power(node, node.make(Sum, _power(node, node.make(Abs, x), p), axes, True), 1 / p)
+
+
+def _norm(node: Node) -> float:
+    p = node.real_or_integer("p", 2)
+    if not p > 0:
+        raise node.error(f"p: expected a number above 0, got {p}")
+    return p
+
+
+def _power(node: Node, x: Value, p: float) -> Value:
+    if p == 1:
+        return x
+    if p == 2:
+        return node.make(Mul, x, x)
+    return node.make(Sqrt, x) if p == 0.5 else node.make(Pow, x, node.splat(p, x.tensor.dtype))
+
+
+@converter("Col2Im")
+def col2im(node: Node) -> Value:
+    """Col2Im: a transposed convolution whose filters are single ones, one for each place of the block."""
+    x, image, block = node.value(0), node.ints_input(1, "image_shape"), node.ints_input(2, "block_shape")
+    space, size = len(image), math.prod(block)
+    strides, dilations = node.ints("strides", [1] * space), node.ints("dilations", [1] * space)
+    pads = read_pads(node, space)
+    n, wide = node.shape(0)[0], fixed(node, node.shape(0)[1], "the number of channels")
+    if wide % size:
+        raise node.error(f"expected a multiple of {size} channels, got {wide}")
+    extent = [(b - 1) * d + 1 for b, d in zip(block, dilations, strict=True)]
+    counts = [(i + sum(p) - e) // s + 1 for i, p, e, s in zip(image, pads, extent, strides, strict=True)]
+    columns = node.make(Reshape, x, (n, wide, *counts))
+    ones = np.tile(np.eye(size, dtype=np.float32), (wide // size, 1)).reshape(wide, 1, *block)
+    filters = node.literal(ones.astype(DTYPES[x.tensor.dtype].numpy), x.tensor.dtype)
+    extra = [i + sum(p) - (c - 1) * s - e for i, p, c, s, e in zip(image, pads, counts, strides, extent, strict=True)]
+    groups = wide // size
+    return node.make(
+        ConvTranspose, columns, filters, None, tuple(strides), pads, tuple(dilations), groups, tuple(extra)
+    )
 
 
 @converter("LRN")

@@ -198,6 +198,13 @@ class Node:
             return attribute.f
         return self._default(name, default)
 
+    def real_or_integer(self, name: str, default: float) -> float:
+        """A number that is a float in some versions of an operator and an integer in others."""
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return default
+        return self.real(name) if attribute.type == AttributeProto.FLOAT else float(self.integer(name))
+
     def string(self, name: str, default: str | None = None) -> str:
         """A string attribute; without `default` it must be given."""
         attribute = self._attribute(name, AttributeProto.STRING)
@@ -308,6 +315,13 @@ class Node:
         except VerifyError as e:
             if any(item.type.dtype == "string" for item in map(self.scope.items.get, self.proto.input) if item):
                 raise Unsupported("strings") from e
+            raise self.error(str(e)) from e
+
+    def make_all(self, kind: type[Op], *args: object) -> tuple[Value, ...]:
+        """As `make`, for an operation of several results."""
+        try:
+            return tuple(self.scope.builder.insert(kind(*args)).results)
+        except VerifyError as e:
             raise self.error(str(e)) from e
 
     def splat(self, value: float | int | bool, dtype: str, shape: Sequence[int] = ()) -> Value:

@@ -26,7 +26,9 @@ from .tensors import TensorReader, UnsupportedType
 from .text import quote
 
 # What gives the shape of its input, next to a number.
-_ELEMENTWISE = frozenset(["Abs", "Add", "Cast", "Cos", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Not", "Pow", "Relu", "Sin", "Sqrt", "Sub"])
+_ELEMENTWISE = frozenset(
+    ["Abs", "Add", "Cast", "Cos", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Pow", "Relu", "Sin", "Sqrt", "Sub"]
+)
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,10 @@ def _converted(node: Node, function: Converter) -> Results:
         declared, fallback = node.declared(0), FALLBACKS.get(node.op_type)
         if declared is None or fallback is None or node.proto.domain not in ("", "ai.onnx"):
             raise
-        return fallback(node, declared)
+        try:
+            return fallback(node, declared)
+        except (IndexError, ValueError) as e:
+            raise node.error(f"the shape {list(declared)} that the model declares does not fit its inputs") from e
 
 
 def as_item(result: Result, name: str) -> Item:

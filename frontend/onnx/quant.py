@@ -7,11 +7,13 @@ from ...ir.expr import Dim
 from ...ir.ops.arith import Cast, Div, Mul, Sub
 from ...ir.ops.float8 import FLOAT8
 from ...ir.ops.linalg import MatMul
+from ...ir.ops.nn import Conv
 from ...ir.ops.quant import Dequantize, Quantize
 from ...ir.ops.shape import Reshape
 from .arith import converted
 from .node import Node, converter
 from .scope import Unsupported
+from .windows import kernel_shape, read_window
 
 
 @converter("QuantizeLinear")
@@ -82,6 +84,67 @@ def matmul_integer(node: Node) -> Value:
     """MatMulInteger: `(a - a_zero) (b - b_zero)` in i32."""
     a = _centred(node, 0, 2, -2)
     return node.make(MatMul, a, _centred(node, 1, 3, -1))
+
+
+@converter("QLinearMatMul")
+def qlinear_matmul(node: Node) -> Value:
+    """QLinearMatMul: an exact product of integers, scaled and rounded."""
+    product = node.make(MatMul, _centred(node, 0, 2, -2), _centred(node, 3, 5, -1))
+    dtype = node.type(7).dtype
+    a, b, y = (converted(node, node.value(i), "f32") for i in (1, 4, 6))
+    a = _as_column(node, a, node.rank(0))
+    real = node.make(Mul, node.make(Cast, product, "f32"), node.make(Mul, a, b))
+    return node.make(Quantize, real, _single(node, y), _single(node, node.value(7)), 0, 0, dtype)
+
+
+def _as_column(node: Node, scale: Value, rank: int) -> Value:
+    """One scale for each row."""
+    dims = node.dims_of(scale)
+    return node.make(Reshape, scale, (*[1] * (rank - 2), dims[0], 1)) if len(dims) == 1 and dims != (1,) else scale
+
+
+def _single(node: Node, x: Value) -> Value:
+    """A scale or zero point of one number, as a scalar."""
+    return node.make(Reshape, x, ()) if node.dims_of(x) == (1,) else x
+
+
+@converter("ConvInteger")
+def conv_integer(node: Node) -> Value:
+    """ConvInteger: an exact sum in i32; what is outside of the picture counts as the zero point."""
+    x, w = _centred(node, 0, 2, 1), _filters(node, 1, 3)
+    return _integer_conv(node, x, w, None)
+
+
+def _filters(node: Node, index: int, zero: int) -> Value:
+    """Weights less their zero points, of which there is one or one for each filter."""
+    w = node.make(Cast, node.value(index), "i32")
+    if not node.has(zero):
+        return w
+    point = node.make(Cast, node.value(zero), "i32")
+    if node.dims_of(point) not in ((), (1,)):
+        point = node.make(Reshape, point, (node.dims_of(point)[0], *[1] * (node.rank(index) - 1)))
+    return node.make(Sub, w, point)
+
+
+def _integer_conv(node: Node, x: Value, w: Value, bias: Value | None) -> Value:
+    space = len(node.dims_of(x)) - 2
+    kernel = kernel_shape(node, node.dims_of(w)[2:], space)
+    window = read_window(node, kernel, node.dims_of(x)[2:])
+    group = node.integer("group", 1)
+    return node.make(Conv, x, w, bias, window.strides, window.pads, window.dilations, group)
+
+
+@converter("QLinearConv")
+def qlinear_conv(node: Node) -> Value:
+    """QLinearConv: an exact sum of integers, scaled and rounded."""
+    x, w = _centred(node, 0, 2, 1), _filters(node, 3, 5)
+    total = _integer_conv(node, x, w, node.optional(8))
+    scale = node.make(Mul, node.value(1), node.value(4))
+    if node.dims_of(scale) not in ((), (1,)):
+        scale = node.make(Reshape, scale, (node.dims_of(scale)[0], *[1] * (node.rank(0) - 2)))
+    real = node.make(Mul, node.make(Cast, total, "f32"), scale)
+    dtype = node.type(7).dtype
+    return node.make(Quantize, real, _single(node, node.value(6)), _single(node, node.value(7)), 1, 0, dtype)
 
 
 def _centred(node: Node, index: int, zero: int, axis: int) -> Value:

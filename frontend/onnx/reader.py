@@ -18,7 +18,24 @@ from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Dim
-from . import arith, control, index, make, names, nn, norm, quant, reduce, resize, sequences, shape
+from . import (
+    arith,
+    control,
+    einsum,
+    index,
+    make,
+    names,
+    nn,
+    norm,
+    quant,
+    recurrent,
+    reduce,
+    resize,
+    sampling,
+    sequences,
+    shape,
+    signal,
+)
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
 from .nodes import Frame, NodeImporter, known_shapes
@@ -29,7 +46,9 @@ from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
 # Importing these fills the table of converters.
-_FAMILIES = (arith, control, index, make, nn, norm, quant, reduce, resize, sequences, shape)
+_FAMILIES = (
+    arith, control, einsum, index, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
+)  # fmt: skip
 names.register()
 
 

@@ -79,7 +79,9 @@ from .base import Elementwise, TensorOp
 from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
+from .order import CumProd, TopK
 from .quant import Dequantize, Quantize
+from .recurrent import GRU, LSTM, RNN
 from .require import Require
 from .resize import Repeat, Resample
 from .shape import (
@@ -100,7 +102,10 @@ from .shape import (
 )
 
 __all__ = [
+    "GRU",
     "LRN",
+    "LSTM",
+    "RNN",
     "Abs",
     "Acos",
     "Acosh",
@@ -123,6 +128,7 @@ __all__ = [
     "ConvTranspose",
     "Cos",
     "Cosh",
+    "CumProd",
     "CumSum",
     "Dequantize",
     "Div",
@@ -196,6 +202,7 @@ __all__ = [
     "ThresholdedRelu",
     "Tile",
     "ToFloat8",
+    "TopK",
     "Transpose",
     "Where",
     "Xor",

@@ -1,0 +1,178 @@
+"""Fourier transforms as products with matrices of sines and cosines, and tables for spectrograms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...ir.core import Value
+from ...ir.expr import Dim
+from ...ir.ops.linalg import MatMul
+from ...ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
+from .calc import Calc
+from .declared import data, element, fallback, require
+from .node import Node, converter
+from .scope import Unsupported
+from .windows import fixed
+
+__all__ = ["dft", "mel_weight_matrix", "stft"]
+_MOST = 1 << 13  # points of a transform: its matrix has the square of that
+
+
+@converter("DFT")
+def dft(node: Node) -> Value:
+    """DFT along a known axis: forward, inverse, of real and of complex numbers, one-sided or whole."""
+    if node.opset >= 20:
+        axis = int(node.array(2, "the axis").reshape(-1)[0]) if node.has(2) else -2
+    else:
+        axis = node.integer("axis", 1)
+    return dft_along(node, node.axis(axis, node.rank(0)))
+
+
+def dft_along(node: Node, axis: int) -> Value:
+    """DFT along an axis."""
+    x, dims = node.value(0), node.shape(0)
+    rank = len(dims)
+    if axis == rank - 1:
+        raise node.error("axis: the last dimension holds real and imaginary parts")
+    size = fixed(node, dims[axis], "the transformed dimension")
+    points = int(node.array(1, "dft_length").reshape(-1)[0]) if node.has(1) else size
+    inverse, onesided = node.integer("inverse", 0) != 0, node.integer("onesided", 0) != 0
+    if inverse and onesided:
+        points = int(node.array(1).reshape(-1)[0]) if node.has(1) else 2 * (size - 1)
+        x = _mirrored(node, x, axis, points)
+    else:
+        x = _fitted(node, x, axis, points)
+    order = [i for i in range(rank) if i != axis]
+    order.insert(rank - 2, axis)
+    moved = node.make(Transpose, x, tuple(order))
+    y = transform(node, moved, points, inverse, onesided and not inverse)
+    back = node.make(Transpose, y, tuple(order.index(i) for i in range(rank)))
+    if not (inverse and onesided):
+        return back
+    out = node.dims_of(back)  # of a mirrored spectrum the result is real
+    return node.make(Slice, back, (0,) * rank, (*out[:-1], 1), (1,) * rank)
+
+
+@fallback("DFT")
+def dft_by_data(node: Node, declared: tuple[int, ...]) -> Value:
+    """DFT along an axis that is data: along each that leads to the declared shape, and then the one that is meant."""
+    rank = len(declared)
+    axis = element(data(node, 2), 0)
+    axis = (axis < 0).where(axis + rank, axis)
+    result: Calc | None = None
+    valid = axis < 0
+    for a in range(rank - 1):
+        if fixed(node, node.shape(0)[a], "the input's shape") < 2:
+            continue
+        found = Calc(node, dft_along(node, a))
+        if node.dims_of(found.value) == declared:
+            result = found if result is None else axis.equals(a).where(found, result)
+            valid = valid | axis.equals(a)
+    if result is None:
+        raise node.unknown(2, "the axis")
+    return require(node, result.value, valid)
+
+
+def _fitted(node: Node, x: Value, axis: int, points: int) -> Value:
+    """Cut, or padded with zeros, to `points`."""
+    dims = node.dims_of(x)
+    size = fixed(node, dims[axis], "the transformed dimension")
+    if size > points:
+        stops = tuple(points if i == axis else d for i, d in enumerate(dims))
+        return node.make(Slice, x, (0,) * len(dims), stops, (1,) * len(dims))
+    pads = tuple((0, points - size if i == axis else 0) for i in range(len(dims)))
+    return node.make(Pad, x, None, pads, "constant") if points > size else x
+
+
+def _mirrored(node: Node, x: Value, axis: int, points: int) -> Value:
+    """A one-sided spectrum made whole: the other half is conjugate."""
+    dims = node.dims_of(x)
+    rank = len(dims)
+    if dims[-1] != 2:
+        raise node.error(f"expected complex numbers, got {x.tensor}")
+    x = _fitted(node, x, axis, points // 2 + 1)
+    first, count = (points + 1) // 2 - 1, points - (points // 2 + 1)
+    starts = tuple(first if i == axis else 0 for i in range(rank))
+    stops = tuple(first - count if i == axis else d for i, d in enumerate(node.dims_of(x)))
+    steps = tuple(-1 if i == axis else 1 for i in range(rank))
+    other = Calc(node, node.make(Slice, x, starts, stops, steps))
+    sign = Calc(node, node.literal(np.array([1, -1], np.float64))).cast(other.dtype)
+    return node.make(Concat, (x, (other * sign).value), axis)
+
+
+def transform(node: Node, x: Value, points: int, inverse: bool, onesided: bool) -> Value:
+    """The transform along the last dimension but one of `x`, whose last one is 1 (real) or 2 (complex)."""
+    if points < 1:
+        raise node.error(f"expected a transform of at least 1 point, got {points}")
+    if points > _MOST:
+        raise Unsupported(f"a Fourier transform of {points} points")
+    dims = node.dims_of(x)
+    dtype = x.tensor.dtype
+    parts = fixed(node, dims[-1], "the last dimension")
+    if parts not in (1, 2):
+        raise node.error(f"expected a last dimension of 1 or 2, got {x.tensor}")
+    rows = points // 2 + 1 if onesided else points
+    turns = np.outer(np.arange(rows), np.arange(points)) % max(points, 1)
+    angle = 2 * math.pi * turns / max(points, 1) * (1 if inverse else -1)
+    scale = 1 / points if inverse else 1
+    real, imaginary = np.cos(angle) * scale, np.sin(angle) * scale
+    # Real and imaginary parts are columns: [re im] of the result is a sum over the points of 2 x 2 blocks.
+    table = np.stack([np.stack([real, imaginary], 1), np.stack([-imaginary, real], 1)], 0)[:parts]
+    matrix = table.transpose(3, 0, 1, 2).reshape(points * parts, rows * 2)
+    flat = node.make(Reshape, x, (*dims[:-2], points * parts))
+    product = node.make(MatMul, flat, Calc(node, node.literal(matrix)).cast(dtype).settled())
+    return node.make(Reshape, product, (*dims[:-2], rows, 2))
+
+
+@converter("STFT")
+def stft(node: Node) -> Value:
+    """STFT with a known step and length of frames."""
+    x, dims = node.value(0), node.shape(0)
+    step = int(node.array(1, "frame_step").reshape(-1)[0])
+    length = int(node.array(3, "frame_length").reshape(-1)[0]) if node.has(3) else None
+    if length is None:
+        length = fixed(node, node.shape(2)[0], "the window") if node.has(2) else fixed(node, dims[1], "the signal")
+    size = fixed(node, dims[1], "the signal")
+    parts: Dim = dims[2] if len(dims) > 2 else 1
+    frames = (size - length) // step + 1
+    if step < 1 or frames < 1:
+        raise node.error(f"expected frames of {length} every {step} inside of {size} samples")
+    signal = node.make(Reshape, x, (dims[0], size, parts))
+    rows = [
+        node.make(
+            Reshape,
+            node.make(Slice, signal, (0, i * step, 0), (dims[0], i * step + length, parts), (1, 1, 1)),
+            (dims[0], 1, length, parts),
+        )
+        for i in range(frames)
+    ]
+    framed = Calc(node, rows[0] if frames == 1 else node.make(Concat, tuple(rows), 1))
+    if node.has(2):
+        framed = framed * Calc(node, node.value(2)).reshaped(length, 1)
+    return transform(node, framed.value, length, False, node.integer("onesided", 1) != 0)
+
+
+@converter("MelWeightMatrix")
+def mel_weight_matrix(node: Node) -> Value:
+    """MelWeightMatrix of known numbers: a table."""
+    bins, points, rate, low, high = (node.array(i, "its inputs").reshape(-1)[0].item() for i in range(5))
+    dtype = node.dtype(node.integer("output_datatype", 1))
+    columns = points // 2 + 1
+    mels = np.linspace(_mel(low), _mel(high), bins + 2)
+    edges = ((points + 1) * (700 * (10 ** (mels / 2595) - 1)) // rate).astype(int)
+    table = np.zeros((columns, bins))
+    for i in range(bins):
+        left, centre, right = edges[i : i + 3]
+        if left == centre:
+            table[centre, i] = 1
+        else:
+            table[left : centre + 1, i] = (np.arange(left, centre + 1) - left) / (centre - left)
+        if centre != right:
+            table[centre:right, i] = (right - np.arange(centre, right)) / (right - centre)
+    return Calc(node, node.literal(table)).cast(dtype).value
+
+
+def _mel(frequency: float) -> float:
+    return 2595 * math.log10(1 + frequency / 700)

@@ -1,0 +1,157 @@
+"""Order: the largest elements and where they are; running products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from ..core import Value
+from ..errors import expect
+from ..expr import as_expr
+from ..kernel.builder import KernelBuilder
+from ..scalar import Array
+from ..types import DTYPES, TensorType, Type, is_float
+from .base import TensorOp, fresh
+from .windows import accumulate_dtype, convert
+
+__all__ = ["CumProd", "TopK"]
+
+
+class TopK(TensorOp, name="reduce.top_k"):
+    """The `count` largest (or smallest) elements along `axis`, in order, and their indices (i64). Of equal elements the
+    one with the lower index comes first; NaN counts as larger than everything. Source: ONNX TopK.
+
+    Every element counts how many come before it, which is its place: n comparisons for each of n elements, all of
+    them independent."""
+
+    x: Value
+    count: int
+    axis: int
+    largest: bool = True
+
+    def infer(self) -> Sequence[Type]:
+        x = self.x.tensor
+        expect(DTYPES[x.dtype].kind in ("float", "int", "uint"), f"expected numbers, got {x.dtype}")
+        if x.shape is None:
+            return [TensorType(x.dtype, None), TensorType("i64", None)]
+        expect(0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
+        size = x.dims[self.axis]
+        fits = self.count >= 0 and (not isinstance(size, int) or self.count <= size)
+        expect(fits, f"expected at most {size} elements along axis {self.axis}, got {self.count}")
+        shape = (*x.dims[: self.axis], self.count, *x.dims[self.axis + 1 :])
+        return [TensorType(x.dtype, shape), TensorType("i64", shape)]
+
+    def kernel(self, k: KernelBuilder) -> None:
+        (x,), (values, indices) = k.inputs, k.outputs
+        dims = x.tensor.dims
+        with k.map({f"d{i}": d for i, d in enumerate(dims)}) as point:
+            own, at = k.read(x, *point), k.index(point[self.axis])
+            with k.reduce(init=[k.const(0, "i64")], j=dims[self.axis]) as r:
+                other = k.read(x, *point[: self.axis], r.dims[0], *point[self.axis + 1 :])
+                before = self._before(k, other, k.index(r.dims[0]), own, at)
+                r.yield_(k.cast(before, "i64"))
+            place = r.result
+            inside = k.lt(place, k.const(self.count, "i64"))
+            # A place beyond the last one is not written; it must be a legal one all the same.
+            safe = k.min(place, k.const(max(self.count - 1, 0), "i64"))
+            target = [*point[: self.axis], safe, *point[self.axis + 1 :]]
+            k.write(own, values, *target, mask=inside)
+            k.write(at, indices, *target, mask=inside)
+
+    def _before(self, k: KernelBuilder, other: Value, there: Value, own: Value, at: Value) -> Value:
+        """True when `other`, which is at index `there`, comes before `own`, which is at index `at`."""
+        better = k.gt(other, own) if self.largest else k.lt(other, own)
+        same = k.eq(other, own)
+        if is_float(self.x.tensor.dtype):
+            nan, mine = k.apply("isnan", other), k.apply("isnan", own)
+            only = (
+                k.apply("and", nan, k.apply("not", mine)) if self.largest else k.apply("and", mine, k.apply("not", nan))
+            )
+            better = k.apply("or", better, only)
+            same = k.apply("or", same, k.apply("and", nan, mine))
+        return k.apply("or", better, k.apply("and", same, k.lt(there, at)))
+
+    def reference(self, *operands: Any) -> Any:
+        (x,) = operands
+        moved = np.moveaxis(x, self.axis, -1)
+        wide = moved.astype(np.float64) if is_float(self.x.tensor.dtype) else moved
+        if self.largest:  # stable from the other end: NumPy sorts upwards, NaN last
+            order = wide.shape[-1] - 1 - np.argsort(np.flip(wide, -1), axis=-1, kind="stable")
+            order = np.flip(order, -1)
+        else:
+            order = np.argsort(wide, axis=-1, kind="stable")
+        order = order[..., : self.count]
+        values = np.take_along_axis(moved, order, -1)
+        return (
+            np.ascontiguousarray(np.moveaxis(values, -1, self.axis)),
+            np.ascontiguousarray(np.moveaxis(order, -1, self.axis)).astype(np.int64),
+        )
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls(fresh("f32", 3, 7), 3, 1)
+        yield cls(fresh("f32", 5, 4), 2, 0, False)
+        yield cls(fresh("f32", 2, 6, 3), 6, 1)
+        for dtype in ("f64", "i32", "u8", "f16"):
+            yield cls(fresh(dtype, 2, 9), 4, 1, dtype != "i32")
+
+    def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
+        """Few different values, so that there are ties; a NaN."""
+        t = self.x.tensor
+        data = rng.integers(0, 5, t.static_shape).astype(DTYPES[t.dtype].numpy)
+        if is_float(t.dtype):
+            data.reshape(-1)[1] = np.nan
+        return [data]
+
+
+class CumProd(TensorOp, name="shape.cum_prod"):
+    """Running products along `axis`; `exclusive`: without the element itself; `reverse`: from the end.
+
+    Numbers; integers wrap, f16 and bf16 are multiplied in f32. Source: ONNX CumProd.
+    """
+
+    x: Value
+    axis: int
+    exclusive: bool = False
+    reverse: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        x = self.x.tensor
+        expect(DTYPES[x.dtype].kind in ("float", "int", "uint"), f"expected numbers, got {x.dtype}")
+        expect(x.shape is None or 0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
+        return [x]
+
+    def kernel(self, k: KernelBuilder) -> None:
+        (x,), (out,) = k.inputs, k.outputs
+        acc = accumulate_dtype(x.tensor.dtype)
+        dims = {f"d{i}": d for i, d in enumerate(x.tensor.dims)}
+        along = {f"d{self.axis}": dims.pop(f"d{self.axis}")}
+        one = k.const(1.0 if is_float(acc) else 1, acc)
+        with k.map(dims) as row, k.scan(along, init=[one]) as s:
+            (position,), (before,) = s.dims, s.carried
+            if self.reverse:
+                position = as_expr(x.tensor.dims[self.axis]) - 1 - position
+            at = [*row[: self.axis], position, *row[self.axis :]]
+            after = k.mul(before, convert(k, k.read(x, *at), acc))
+            k.write(convert(k, before if self.exclusive else after, x.tensor.dtype), out, *at)
+            s.yield_(after)
+
+    def reference(self, *operands: Any) -> Any:
+        (x,) = operands
+        values = np.flip(x, self.axis) if self.reverse else x
+        wide = values.astype(DTYPES[accumulate_dtype(self.x.tensor.dtype)].numpy)
+        total = np.cumprod(wide, axis=self.axis, dtype=wide.dtype)
+        if self.exclusive:
+            total = np.roll(total, 1, axis=self.axis)
+            total[(slice(None),) * self.axis + (slice(0, 1),)] = 1
+        return np.ascontiguousarray(np.flip(total, self.axis) if self.reverse else total).astype(x.dtype)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        for exclusive in (False, True):
+            for reverse in (False, True):
+                yield cls(fresh("f32", 2, 5), 1, exclusive, reverse)
+        for dtype in ("f64", "i32", "f16"):
+            yield cls(fresh(dtype, 3, 4), 0)
