@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 
 from ..ir.core import Graph, Op, Region, Value
 from ..ir.expr import Dim, Expr, as_expr
-from ..ir.kernel.form import KernelOp, Read, Scalar, Write
+from ..ir.kernel.form import KernelOp, Read, Reduce, Scalar, Write
 from .affine import calls, inside, ranges_of, unit_dims
 from .base import Pass
 from .kernel_edit import (
@@ -237,9 +237,18 @@ def _good_prologue(producer: KernelOp, consumer: KernelOp, fused: KernelOp) -> b
     """True when the fused kernel has no more divisions and remainders than the consumer, and a contraction still reads
     its operands along its vector dimension."""
     extra = 0 if is_movement(producer) else calls(_maps(producer))
-    if calls(_maps(fused)) > calls(_maps(consumer)) + extra:
+    if calls(_maps(fused)) > calls(_maps(consumer)) + extra and not (is_contraction(consumer) and _outer_calls(fused)):
         return False
     return not is_contraction(consumer) or _good_operands(producer, consumer, fused)
+
+
+def _outer_calls(kernel: KernelOp) -> bool:
+    """True when divisions and remainders are of one dimension each that no access of the kernel walks along by one:
+    they are computed outside of the loops that matter (heads that share keys)."""
+    ops = [op for op in kernel.region.walk() if isinstance(op, Read | Write)]
+    inner = frozenset[str]().union(*(unit_dims(op.map) for op in ops))
+    summed = {d.name for op in kernel.region.walk() if isinstance(op, Reduce) for d in op.dims}
+    return all(len(e.symbols()) == 1 and not e.symbols() & (inner | summed) for e in _maps(kernel) if calls([e]))
 
 
 def _good_operands(producer: KernelOp, consumer: KernelOp, fused: KernelOp) -> bool:
