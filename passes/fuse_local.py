@@ -10,7 +10,7 @@ a `k.local` for each value between. One outer dimension, along which contraction
 
 What is fused (the policy): chains that end in a contraction of two computed operands (attention), grown backwards as
 long as a producer shares all outer dimensions. Nothing is computed twice. An extent that no good block divides gets a
-second stage for the rest.
+second stage for the rest; so does a symbolic one.
 """
 
 from __future__ import annotations
@@ -105,10 +105,6 @@ class Chain:
         stage = top_map(self.kernels[-1])
         assert stage is not None
         return [(d.name, d.extent) for d in stage.dims if d.name in names]
-
-    def coordinate(self, number: int) -> int:
-        """The coordinate of value number `number` that goes along the blocked dimension."""
-        return next(k for p, _, k in self.links[number].pairs if p == self.shared[self.blocked][number])
 
     def inner(self, number: int) -> list[int]:
         """The coordinates of value number `number` that lie within one block, but for the blocked one."""
