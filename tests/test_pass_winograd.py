@@ -227,3 +227,19 @@ def test_transformed_weights_are_a_reference_with_a_text() -> None:
     (other,) = (op.value for op in again.main.body if isinstance(op, Constant))
     assert other.digest() == data.digest()
     np.testing.assert_array_equal(other.array(), data.array())
+
+
+def test_any_number_of_images(tmp_path: Path) -> None:
+    x = np.random.default_rng(4).standard_normal((3, 16, 9, 10)).astype(np.float32)
+    text, want = onnx_layer(3, 16, 9, 10, 24, ((1, 1), (1, 1)), x)
+    model = onnx.load_from_string(text)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    model = model.SerializeToString()
+    passes = PIPELINES["O3"].replace("winograd,", "").replace("assign-layouts", "winograd:only=4,assign-layouts")
+    report = compile_file(model, tmp_path / "any.so", passes=passes)
+    assert any(r.name.startswith("winograd") and r.changed for r in report.passes)
+    loaded = load(tmp_path / "any.so")
+    for n in (1, 3):
+        got = loaded.run({"x": x[:n], "r": np.ones(want[:n].shape, np.float32)})["y"]
+        assert np.abs(got - want[:n]).max() <= 5e-6 * np.abs(want).max()

@@ -89,10 +89,13 @@ class _Emitter:
     @contextmanager
     def _around(self) -> Generator[tuple[Expr, ...]]:
         """The loop over blocks, if there are several: the block's place among them."""
-        if self.blocks == (1, 1, 1):
+        extents: list[Dim] = [*self.blocks]
+        if not isinstance(self.conv.batch, int):
+            extents[0] = self.conv.batch  # one by one
+        names = {name: n for name, n in zip(("nb", "yb", "xb"), extents, strict=True) if n != 1}
+        if not names:
             yield (as_expr(0),) * 3
             return
-        names = {name: n for name, n in zip(("nb", "yb", "xb"), self.blocks, strict=True) if n > 1}
         with self.k.map(names) as dims:
             found = dict(zip(names, dims, strict=True))
             yield tuple(found.get(name, as_expr(0)) for name in ("nb", "yb", "xb"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...ir.constants import Constant, ConstantData
 from ...ir.core import Op, Yield
-from ...ir.expr import Expr
+from ...ir.expr import Dim, Expr
 from ...ir.kernel.form import Const, Index, KernelOp, Map, Read, Reduce, Scalar, Write
 from ..analysis.contraction import Contraction, recognise
 from .transforms import TAPS
@@ -17,9 +17,10 @@ from .transforms import TAPS
 @dataclass(frozen=True)
 class Convolution:
     """A kernel that is a 3x3 convolution. `dims` are the names of the map's dimensions for images, output channels,
-    rows and columns; `summed` those of the reduction for channels, rows and columns of the filter; `points` the extents
-    of images, rows and columns; `channels` and `outputs` the numbers of channels. `weights` is the constant, as
-    [outputs, channels, 3, 3]. `epilogue` is what is done with a sum, in order."""
+    rows and columns; `summed` those of the reduction for channels, rows and columns of the filter; `batch` is the
+    extent of images; `points` are those of images (1 when it is symbolic), rows and columns; `channels` and `outputs`
+    the numbers of channels. `weights` is the constant, as [outputs, channels, 3, 3]. `epilogue` is what is done with a
+    sum, in order."""
 
     kernel: KernelOp
     reduce: Reduce
@@ -28,6 +29,7 @@ class Convolution:
     weights: ConstantData
     dims: tuple[str, str, str, str]
     summed: tuple[str, str, str]
+    batch: Dim
     points: tuple[int, int, int]
     channels: int
     outputs: int
@@ -46,13 +48,13 @@ def match(op: KernelOp) -> Convolution | None:
     image, weight = found.a.main, found.b.main
     o = found.n[0].name
     extents = {d.name: d.extent for d in (*stage.dims, *reduce.dims)}
-    if any(not isinstance(e, int) for e in extents.values()):
-        return None
-    sizes = {name: int(e) for name, e in extents.items() if isinstance(e, int)}
-    roles = _roles(image, [d.name for d in reduce.dims], sizes)
+    roles = _roles(image, [d.name for d in reduce.dims])
     if roles is None:
         return None
     (images, rows, columns), summed = roles
+    sizes = {name: e for name, e in extents.items() if isinstance(e, int)}
+    if extents.keys() - sizes.keys() - {images}:
+        return None
     dims = images, o, rows, columns
     order = _places(weight.map, (o, *summed))
     if order is None or {d.name for d in stage.dims} - set(dims) or [sizes[d] for d in summed[1:]] != [TAPS, TAPS]:
@@ -65,8 +67,9 @@ def match(op: KernelOp) -> Convolution | None:
     points = sizes.get(images, 1), sizes[rows], sizes[columns]
     weights = source.value.permuted(order)
     return Convolution(
-        op, reduce, image, weight, weights, dims, summed, points, sizes[summed[0]], sizes[o], tuple(epilogue)
-    )
+        op, reduce, image, weight, weights, dims, summed, extents.get(images, 1), points, sizes[summed[0]], sizes[o],
+        tuple(epilogue),
+    )  # fmt: skip
 
 
 def _only_stages(op: KernelOp) -> tuple[Map | None, Reduce | None]:
@@ -114,7 +117,7 @@ def _plain(c: Contraction) -> bool:
 Roles = tuple[tuple[str, str, str], tuple[str, str, str]]
 
 
-def _roles(image: Read, summed: Sequence[str], sizes: dict[str, int]) -> Roles | None:
+def _roles(image: Read, summed: Sequence[str]) -> Roles | None:
     """Dimensions for images, rows and columns, and for channels, rows and columns of the filter, by how the image is
     read at n, c, y + i + constant, x + j + constant."""
     if len(image.map) != 4 or len(summed) != 3:
