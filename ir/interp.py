@@ -33,8 +33,11 @@ def evaluate(op: Op, operands: Sequence[Array | None], symbols: Mapping[str, int
     reference = getattr(op, "reference", None)
     if reference is None:
         raise EvaluationError(f"{op.loc or op.text_name}: {op.text_name} has no NumPy meaning")
-    with np.errstate(all="ignore"), known_symbols(symbols or {}):
-        found: Any = reference(*operands)
+    try:
+        with np.errstate(all="ignore"), known_symbols(symbols or {}):
+            found: Any = reference(*operands)
+    except (LookupError, ValueError, ArithmeticError) as e:  # an index in the data that is out of range, for example
+        raise EvaluationError(f"{op.loc or op.text_name}: {op.text_name}: {e}") from e
     results: tuple[Any, ...] = cast("tuple[Any, ...]", found) if isinstance(found, tuple) else (found,)
     if len(results) != len(op.results):
         raise EvaluationError(f"{op.loc or op.text_name}: expected {len(op.results)} results, got {len(results)}")

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from ..ir.constants import Constant, ConstantData
 from ..ir.core import Builder, Graph, Module, Op, Region, Return, Value, Yield
-from ..ir.errors import PlanishError
+from ..ir.errors import PlanishError, UnsupportedError
 from ..ir.kernel.builder import KernelBuilder
 from ..ir.kernel.form import Kernel, KernelOp, Local
 from ..ir.program import Alloc, Call, Input, Output, Program, View, Weight
-from ..ir.types import Layout, TensorType
+from ..ir.types import DTYPES, Layout, TensorType
 from .analysis.structure import kernel_key
 from .base import Pass
 from .placement import Placement, view_layout
@@ -204,6 +204,11 @@ def _interface(graph: Graph) -> dict[str, object]:
     """Attributes of the program: symbols in order of first appearance, names and logical types of inputs, outputs."""
     symbols: dict[str, None] = {}
     for value in [*graph.params, *graph.results]:
+        if DTYPES[value.tensor.dtype].bits < 8:
+            # Callers pack them two in a byte; kernels take one byte for each.
+            raise UnsupportedError(
+                f"{value.name}: inputs and outputs of {value.tensor.dtype}; convert them in the model"
+            )
         for dim in value.tensor.dims:
             if not isinstance(dim, int):
                 symbols.update(dict.fromkeys(sorted(dim.symbols())))

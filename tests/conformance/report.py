@@ -1,0 +1,82 @@
+"""docs/COVERAGE.md from the outcomes of a run."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import onnx
+from cases import Case
+
+Outcomes = Mapping[str, Mapping[str, str]]  # column -> test -> reason of its failure ("" when it passed)
+
+_REASONS = (
+    (r"Bernoulli|Random", "random numbers: the expected values are those of one generator"),
+    (r"ImageDecoder", "decodes image files; not a computation on tensors"),
+    (r"type string|strings|String|Regex|TfIdf", "strings"),
+    (r"input of type|a sequence where", "a sequence or optional as input or output of the model"),
+    (r"computed from data|depends on data|symbolic|symbol ", "a shape that only data decides"),
+    (r"element type (U?INT2|U?INT4|FLOAT4)|INT4|FLOAT4", "elements of 2 or 4 bits as inputs or outputs"),
+    (r"operator is not supported", "the operator is missing"),
+    (r"training", "training"),
+    (r"ended with status|takes more than", "the test process ended or ran out of time"),
+    (r"AssertionError|Mismatch", "the result differs"),
+)
+
+
+def reason_of(text: str) -> str:
+    """A failure in a few words."""
+    return next((short for pattern, short in _REASONS if re.search(pattern, text)), text.split("\n")[0][:100])
+
+
+def markdown(found: Sequence[Case], outcomes: Outcomes) -> str:
+    """The report: a summary, a table per operator, and every failure with its reason."""
+    columns = list(outcomes)
+    lines = [
+        "# Coverage of ONNX",
+        "",
+        f"Measured with ONNX {onnx.__version__}'s own backend tests by `make conformance`; written by it, do not edit.",
+        "",
+        "| column | meaning | passed | of |",
+        "|---|---|---|---|",
+    ]
+    for column in columns:
+        run = outcomes[column]
+        passed = sum(not reason for reason in run.values())
+        lines.append(f"| {column} | {_MEANING.get(column, '')} | {passed} | {len(run)} |")
+    lines += ["", "## Operators", "", "Tests that pass, of those that contain the operator.", ""]
+    lines += ["| operator | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    lines += _operators(found, outcomes)
+    for column in columns:
+        failed = {name: reason for name, reason in outcomes[column].items() if reason}
+        lines += ["", f"## Failures of {column}", ""]
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name, reason in sorted(failed.items()):
+            groups[reason_of(reason)].append(name)
+        for short, names in sorted(groups.items(), key=lambda item: -len(item[1])):
+            lines += [f"- {short} ({len(names)}): " + ", ".join(f"`{n}`" for n in names)]
+    return "\n".join(lines) + "\n"
+
+
+_MEANING = {
+    "O0": "plain loops, no optimization",
+    "O3": "all optimizations",
+    "dynamic": "every dimension of every input is a symbol",
+    "constant": "all inputs are initializers",
+}
+
+
+def _operators(found: Sequence[Case], outcomes: Outcomes) -> list[str]:
+    cases: dict[str, list[str]] = defaultdict(list)
+    for case in found:
+        for operator in case.operators:
+            cases[operator].append(case.name)
+    rows: list[str] = []
+    for operator, names in sorted(cases.items()):
+        cells: list[str] = []
+        for run in outcomes.values():
+            ran = [n for n in names if n in run]
+            cells.append(f"{sum(not run[n] for n in ran)}/{len(ran)}" if ran else "")
+        rows.append(f"| {operator} | " + " | ".join(cells) + " |")
+    return rows
