@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import platform
 import struct
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _RELOCATABLE, _EXECUTABLE = 1, 2
-_INTERPRETER = 3
+_DYNAMIC, _INTERPRETER = 2, 3
+_FLAGS_1, _PIE = 0x6FFFFFFB, 0x08000000  # of the dynamic section: a position-independent executable
+MACHINES = {62: "x86_64", 183: "aarch64"}
 _NOBITS, _ALLOCATED, _WRITABLE, _CODE = 8, 2, 1, 4
 
 
@@ -50,9 +54,35 @@ def kind_of(path: Path) -> Kind:
             return Kind.OBJECT
         file.seek(segments)
         table = file.read(_SEGMENT.size * count)
-    whole = table[: len(table) // _SEGMENT.size * _SEGMENT.size]
-    starts_alone = any(segment[0] == _INTERPRETER for segment in _SEGMENT.iter_unpack(whole))
+        whole = table[: len(table) // _SEGMENT.size * _SEGMENT.size]
+        parts: list[tuple[int, ...]] = list(_SEGMENT.iter_unpack(whole))
+        starts_alone = any(part[0] == _INTERPRETER for part in parts) or any(
+            _is_pie(file, offset, size) for what, _, offset, _, _, size, *_ in parts if what == _DYNAMIC
+        )
     return Kind.EXECUTABLE if starts_alone or kind == _EXECUTABLE else Kind.LIBRARY
+
+
+def _is_pie(file: BinaryIO, offset: int, size: int) -> bool:
+    """Whether a dynamic section marks an executable: a static one has no interpreter."""
+    file.seek(offset)
+    table = file.read(min(size, 1 << 16))
+    entries = struct.iter_unpack("<QQ", table[: len(table) // 16 * 16])
+    return any(tag == _FLAGS_1 and value & _PIE for tag, value in entries)
+
+
+def foreign_machine(path: Path) -> str:
+    """The machine that an ELF file is for, if it is another than this one; else nothing.
+
+    Raises OSError if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size or not head.startswith(b"\x7fELF"):
+        return ""
+    number = int.from_bytes(head[18:20], "little")
+    machine = MACHINES.get(number, f"machine number {number}")
+    own = platform.machine().lower()
+    return "" if machine == {"arm64": "aarch64", "amd64": "x86_64"}.get(own, own) else machine
 
 
 def sections_of(path: Path) -> list[Section]:

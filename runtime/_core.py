@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import struct
 import threading
 from ctypes import POINTER, byref, c_int64, c_uint64, c_void_p
@@ -20,6 +21,7 @@ from .pool import Pool
 
 Array = np.ndarray[Any, Any]
 INVALID_ARGUMENT, NOT_READY = 1, 5
+_MACHINES = {62: "x86_64", 183: "aarch64"}  # e_machine
 
 
 def check_file(path: Path) -> None:
@@ -32,6 +34,10 @@ def check_file(path: Path) -> None:
                 raise LoadError(f"{shown}: expected a shared library made by planish compile, got another kind of file")
             if len(head) < 64 or head[4:6] != b"\x02\x01":
                 raise LoadError(f"{shown}: expected a 64-bit little-endian library")
+            number, own = int.from_bytes(head[18:20], "little"), platform.machine().lower()
+            made = _MACHINES.get(number, "another machine")
+            if made != {"arm64": "aarch64", "amd64": "x86_64"}.get(own, own):
+                raise LoadError(f"{shown}: made for {made}, this machine is {own}: compile the model for {own}")
             phoff, shoff = struct.unpack_from("<QQ", head, 32)
             phentsize, phnum, shentsize, shnum = struct.unpack_from("<HHHH", head, 54)
             file.seek(phoff)

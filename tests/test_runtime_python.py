@@ -291,7 +291,7 @@ def test_files_that_are_no_artifacts(library: Path, tmp_path: Path) -> None:
         "half": (content[: len(content) // 2], "the file is cut off: expected .* bytes, got"),
         "nearly": (content[:-1], "the file is cut off"),
         "app": (app.read_bytes(), "this is an executable; run it, or compile the model with --emit lib"),
-        "machine": (content[:18] + b"\xb7\0" + content[20:], "cannot be loaded"),
+        "machine": (content[:18] + b"\xf3\0" + content[20:], "made for another machine, this machine is"),
     }
     for name, (data, text) in cases.items():
         (tmp_path / name).write_bytes(data)

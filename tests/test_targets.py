@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from planish.codegen.llvm.objects import compile_assembly, compile_object, undef
 from planish.codegen.llvm.scalars import LIBM_SYMBOLS
 from planish.codegen.llvm.target import cpu_names, host, normal_triple, target_for, targets_for
 from planish.compile import compile_file
+from planish.files import Kind, kind_of
 from planish.ir.errors import LinkError, PlanishError
 from planish.ir.expr import sym
 from planish.ir.kernel.builder import KernelBuilder
 from planish.ir.types import tensor
 from planish.passes.schedule.cpu import schedule_kernel
 from planish.passes.schedule.tiles import panel_vectors, row_limit
-from planish.runtime import load
+from planish.runtime import LoadError, load
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 MODEL = DIGITS / "digits.onnx"
@@ -47,6 +49,7 @@ OPS = {
     if all(v.tensor.dtype != "string" for v in [*op.inputs, *op.results])
 }.values()
 
+Planish = Callable[..., tuple[int, str, str]]
 on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="levels of x86-64 need an x86-64 CPU")
 
 
@@ -187,6 +190,28 @@ def test_segments_for_aarch64_fit_large_pages(arm_triple: str, tmp_path: Path) -
         loads = [line.split() for line in text.splitlines() if line.lstrip().startswith("LOAD")]
         for _, offset, address, *_ in loads:
             assert (int(offset, 16) - int(address, 16)) % PAGE[183] == 0
+
+
+def test_artifacts_for_another_machine_are_named(arm_triple: str, planish: Planish, tmp_path: Path) -> None:
+    if platform.machine() == "aarch64":
+        pytest.skip("this machine is aarch64")
+    for name in ("digits", "digits.so"):
+        compile_file(MODEL, tmp_path / name, emit="exe" if name == "digits" else "lib", triple=arm_triple)
+        status, _, err = planish("run", tmp_path / name)
+        assert status == 1 and f"{name}: made for aarch64: run it there" in err
+        assert json.loads(planish("inspect", tmp_path / name, "--json")[1])["machine"] == "aarch64"
+    with pytest.raises(LoadError, match="made for aarch64, this machine is .*: compile the model for"):
+        load(tmp_path / "digits.so")
+
+
+def test_a_static_position_independent_executable_is_no_library(tmp_path: Path) -> None:
+    """Executables for musl are of this kind."""
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    command = ["cc", "-static-pie", tmp_path / "main.c", "-o", tmp_path / "main"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cc makes no static executables here: {done.stderr.splitlines()[:1]}")
+    assert kind_of(tmp_path / "main") is Kind.EXECUTABLE
 
 
 def test_squeezenet_for_aarch64(arm_triple: str, tmp_path: Path) -> None:

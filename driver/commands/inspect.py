@@ -83,8 +83,10 @@ def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:
 
 def _manifest(file: Path, kind: Kind) -> dict[str, Any]:
     """What the artifact says about itself: a library through the runtime, an executable through `info --json`."""
-    from planish.files import Kind
+    from planish.files import Kind, foreign_machine
 
+    if machine := foreign_machine(file):
+        return {"machine": machine}
     if kind is Kind.LIBRARY:
         from planish.runtime import load
 
@@ -122,6 +124,8 @@ def _value(value: Value) -> dict[str, Any]:
 def show(facts: Mapping[str, Any]) -> None:
     """The facts for a person: what it is, ports, operators or memory and sections."""
     print(f"{facts['file']}: {facts['kind']}" + (f", {size(facts['bytes'])}" if "bytes" in facts else ""))
+    if "machine" in facts:
+        print(f"made for {facts['machine']}: only there it can say more")
     if "target" in facts:
         target, versions = facts["target"], facts["versions"]
         made = f"planish {versions['planish']}, LLVM {versions['llvm']}"

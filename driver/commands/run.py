@@ -33,10 +33,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, read the inputs, run, write or show the outputs."""
-    from planish.files import Kind, kind_of
+    from planish.files import Kind, foreign_machine, kind_of
     from planish.ir.errors import PlanishError
 
     kind = kind_of(arguments.file)
+    if machine := foreign_machine(arguments.file):
+        raise PlanishError(f"{arguments.file}: made for {machine}: run it there, or an executable by qemu-{machine}")
     if (arguments.shapes or arguments.ranks) and kind is not Kind.MODEL:
         option = "--shape" if arguments.shapes else "--rank"
         raise PlanishError(
