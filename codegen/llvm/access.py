@@ -313,13 +313,16 @@ class Memory:
         if not lanes:
             self._store_if(mask, lambda: self.b.store(v, self._pointer(place), place.align))
         elif place.stride == 1:
-            pointer, v = self._pointer(place), self.b.splat(v, lanes)
-            if mask is None:
-                self.b.store(v, pointer, place.align)
-            else:
-                self.b.masked_store(v, pointer, place.align, self.b.splat(mask, lanes))
+            self.store_vector(place, self.b.splat(v, lanes), None if mask is None else self.b.splat(mask, lanes))
         else:
             self.each_lane(place, lanes, mask, lambda n, at: self.b.store(self.b.extract(v, n), at, place.align))
+
+    def store_vector(self, place: Place, v: V, mask: V | None) -> None:
+        """Store neighbouring lanes, already as they are in memory."""
+        if mask is None:
+            self.b.store(v, self._pointer(place), place.align)
+        else:
+            self.b.masked_store(v, self._pointer(place), place.align, mask)
 
     def each_lane(self, place: Place, lanes: int, mask: V | None, body: Callable[[int, V], None]) -> None:
         """Run `body(lane, pointer)` for the lanes where `mask` holds, in order."""

@@ -8,7 +8,7 @@ something after it, other than a last write, has effects.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from ...ir.core import Op, Region, Value, Yield
@@ -18,7 +18,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ScalarType
 from .access import Buffer, Memory, Place
 from .address import Expressions
-from .builder import I64, Builder, Ty, V
+from .builder import I64, Builder, Ty, V, lane_constant
 from .scalars import Scalars
 from .tile import Context, Deps, outer_uses, writes
 
@@ -139,8 +139,47 @@ class Bodies:
         buffer = self.buffers[op.buffer]
         copies = [t.dim for t in (*buffer.outer, *([buffer.inner] if buffer.inner else []))]
         names = tuple(ctx.tiles) if op.combine else ctx.names(dims | frozenset(copies))
-        for at in ctx.points(names):
-            self._write_point(op, buffer, ctx, at)
+        woven = self._woven(op, buffer, ctx, names)
+        for at in ctx.points(n for n in names if n != woven):
+            if woven:
+                self._write_woven(op, buffer, ctx, at, woven)
+            else:
+                self._write_point(op, buffer, ctx, at)
+
+    def _woven(self, op: Write, buffer: Buffer, ctx: Context, names: tuple[str, ...]) -> str:
+        """The tiled dimension whose points lie between the lanes of a write and fill the gaps ("" if there is none):
+        then whole vectors can be stored. A channel shuffle is such a write."""
+        tile = ctx.vector
+        if tile is None or tile.dim not in names or op.combine or op.indices or op.mask is not None:
+            return ""
+        if tile.mask is not None:
+            return ""
+        start = dict.fromkeys(names, 0)
+        place = self.memory.place(buffer, op.map, {}, ctx, start)
+        if place.stride not in (2, 4, 8):
+            return ""
+        for name in names:
+            if name != tile.dim and ctx.tiles[name].count == place.stride:
+                points = [{**start, name: n} for n in range(place.stride)]
+                offsets = [self.memory.place(buffer, op.map, {}, ctx, p).offset for p in points]
+                if all(e - place.offset == n for n, e in enumerate(offsets)):
+                    return name
+        return ""
+
+    def _write_woven(self, op: Write, buffer: Buffer, ctx: Context, at: Mapping[str, int], woven: str) -> None:
+        tile, dtype = ctx.vector, buffer.type.dtype
+        assert tile is not None
+        lanes, count = tile.lanes, ctx.tiles[woven].count
+        place = self.memory.place(buffer, op.map, {}, ctx, {**at, woven: 0})
+        exist = tile.active if tile.active is not None and at[tile.dim] == tile.count - 1 else lanes
+        values = [self.b.splat(self.get(op.value, {**at, woven: n}), lanes) for n in range(count)]
+        values = [self.scalars.convert.to_memory(v, dtype) for v in values]
+        together = place.offset - self.exprs.lane(lanes) * (count - 1)
+        for n, v in enumerate(self.b.interleave(values)):
+            left = exist * count - n * lanes
+            if left > 0:
+                mask = lane_constant(Ty("i1", lanes), [i < left for i in range(lanes)]) if left < lanes else None
+                self.memory.store_vector(replace(place, offset=together + n * lanes, stride=1), v, mask)
 
     def _write_point(self, op: Write, buffer: Buffer, ctx: Context, at: Mapping[str, int]) -> None:
         dtype = buffer.type.dtype

@@ -205,6 +205,18 @@ class Builder:
         picks = ", ".join(f"i32 {n}" for n in lanes)
         return self.emit(ty, f"shufflevector {a}, {a.ty} poison, <{len(lanes)} x i32> <{picks}>")
 
+    def interleave(self, vectors: Sequence[V]) -> list[V]:
+        """The lanes of a power of two of vectors, taken from each in turn, in as many vectors."""
+        if len(vectors) == 1:
+            return list(vectors)
+        found: list[V] = []
+        for a, b in zip(self.interleave(vectors[::2]), self.interleave(vectors[1::2]), strict=True):
+            n = a.ty.lanes
+            for first in (0, n // 2):
+                picks = ", ".join(f"i32 {i}, i32 {n + i}" for i in range(first, first + n // 2))
+                found.append(self.emit(a.ty, f"shufflevector {a}, {b}, <{n} x i32> <{picks}>"))
+        return found
+
     def per_lane(self, f: Callable[..., V], *args: V) -> V:
         """Apply a scalar function lane by lane."""
         lanes = max(a.ty.lanes for a in args)

@@ -53,7 +53,7 @@ class Scalars:
         self.b = b
         self.fma_name = "fma" if target.fused else "fmuladd"
         self.convert = Converter(b, target)
-        self.math = VectorMath(b, self.fma_name)
+        self.math = VectorMath(b, self.fma_name, target)
 
     def apply(self, fn: str, args: list[V], dtype: str, to: str = "") -> V:
         """Function `fn` on registers of element type `dtype` (the last argument's); `to` is the target of `cast`."""

@@ -14,6 +14,7 @@ from .tile import Context, Tile
 
 Leaf = Callable[[Context, list[V]], Sequence[V]]
 Sizes = dict[str, Dim]
+_FEWEST = 4  # lanes of the narrowest vectors
 
 
 class Nest:
@@ -39,12 +40,16 @@ class Nest:
         return all(name != self.loops[level][0] for name, _ in self.loops[level + 1 :])
 
     def tile(self, dim: str, size: int, mask: V | None = None) -> Tile:
-        """The register tile of `size` coordinates of `dim`."""
+        """The register tile of `size` coordinates of `dim`. What fits narrower vectors is not put in wide ones, but
+        for reductions, whose accumulators are wide already."""
         if dim != self.vector:
             return Tile(dim, size)
-        count = -(-size // self.lanes)
-        rest = size - (count - 1) * self.lanes
-        return Tile(dim, count, self.lanes, rest if rest < self.lanes else None, mask)
+        lanes = self.lanes
+        while self.unrolled and mask is None and size <= lanes // 2 and lanes > _FEWEST:
+            lanes //= 2
+        count = -(-size // lanes)
+        rest = size - (count - 1) * lanes
+        return Tile(dim, count, lanes, rest if rest < lanes else None, mask)
 
 
 class Stages:

@@ -16,11 +16,11 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from ..base import Pass
 from .costs import Costs, extent, lane_stride
-from .tiles import Traffic, panel_vectors, row_block, row_limit, row_tile, vectors_for
+from .tiles import Traffic, halved, panel_vectors, row_block, row_limit, row_tile, vectors_for
+from .windows import Window, unrolled, window_schedule
 
 _MICROSECONDS = 20.0  # what a thread's part of a stage should at least be worth
 _PER_MICROSECOND = 3000.0  # vector instructions
-_UNROLLED = 12  # reductions of at most so many points are unrolled completely (windows of 3 x 3)
 
 
 class ScheduleCpu(Pass, name="schedule-cpu"):
@@ -130,13 +130,32 @@ def _reduction_tile(
         count = vectors_for(n, costs.lanes, 2 if points >= 6 else 4)
     count = min(count, max(1, target.vector_registers // 4), -(-n // costs.lanes))
     if not rows:
-        count = count if panel else vectors_for(n, costs.lanes, max(1, 4 // len(reduce.inits)))
-        return _window_tile(reduce, vector, count, order, others, extents, costs, target)
-    tile = dict(zip(rows, row_tile([extents[d] for d in rows], count, target), strict=True))
-    step = count * costs.lanes
+        window = Window(reduce, vector, costs.lanes, unrolled(reduce, _read_order(reduce)), target)
+        return window_schedule(window, order, others, extents)
+    woven = _woven(stage, vector, costs.lanes)
+    if woven and not panel:
+        count = extents[woven]  # no broadcast value serves more than one of them: even, large tiles
+        tiles = -(-extents[rows[-1]] // row_limit(target, count))
+        tile = {rows[-1]: -(-extents[rows[-1]] // tiles), woven: count}
+        return _blocked(stage, reduce, vector, costs.lanes, order, rows, tile, extents, target)
+    halves = halved(n, target, target.vector_bytes // costs.lanes)
+    narrow, count = halves or (target, count)
+    tile = dict(zip(rows, row_tile([extents[d] for d in rows], count, narrow), strict=True))
+    step = count * costs.lanes * narrow.vector_bytes // target.vector_bytes
     if math.prod(tile.values()) * count * len(reduce.inits) > target.vector_registers:
         tile = {}
     return _blocked(stage, reduce, vector, step, order, rows, tile, extents, target)
+
+
+def _woven(stage: Map, vector: str, lanes: int) -> str:
+    """A dimension whose points lie between the lanes of everything that the stage writes, and fill the gaps ("" if
+    there is none): with all of them in one tile, whole vectors are stored."""
+    found: set[str] = set()
+    for write in (op for op in stage.walk() if isinstance(op, Write)):
+        step = lane_stride(write, vector, lanes)
+        fit = [d.name for d in stage.dims if d.extent == step and step in (2, 4) and lane_stride(write, d.name, 1) == 1]
+        found.add(fit[0] if fit else "")
+    return found.pop() if len(found) == 1 else ""
 
 
 def _panel(reads: list[Read], vector: str) -> int:
@@ -150,42 +169,6 @@ def _panel(reads: list[Read], vector: str) -> int:
 
 def _uses(access: Read, dim: str) -> bool:
     return any(dim in e.symbols() for e in access.map)
-
-
-def _window_tile(
-    reduce: Reduce,
-    vector: str,
-    count: int,
-    order: list[str],
-    others: list[str],
-    extents: dict[str, int],
-    costs: Costs,
-    target: TargetInfo,
-) -> Schedule:
-    """No row reuses a vector (pooling, depthwise, sums along outer dimensions): a few neighbours in flight. Where
-    small windows overlap, one vector of several neighbours shares most of their loads."""
-    inner = others[-1] if others else ""
-    if inner and _small(reduce) and _overlaps(reduce, inner):
-        count = 1
-    tile = {vector: count * costs.lanes}
-    if inner:
-        n = extents[inner]
-        limit = max(1, min(8, row_limit(target, count) // len(reduce.inits)) // count)
-        tile[inner] = min(range(1, min(limit, n) + 1), key=lambda t: (-(-n // t) + (0.5 if n % t else 0), t))
-    order = [d for d in order if d not in (vector, inner)] + [d for d in (vector, inner) if d]
-    return Schedule(_loops(order, tile), vector)
-
-
-def _small(reduce: Reduce) -> bool:
-    """Whether the reduction is unrolled completely."""
-    return math.prod(extent(d.extent) if isinstance(d.extent, int) else _UNROLLED + 1 for d in reduce.dims) <= _UNROLLED
-
-
-def _overlaps(reduce: Reduce, dim: str) -> bool:
-    """Whether neighbours along `dim` read common elements: windows at distance 1."""
-    own = [d.name for d in reduce.dims]
-    reads = [e for op in reduce.walk() if isinstance(op, Read) for e in op.map]
-    return any(e.coefficient(dim) == 1 and any(e.coefficient(d) for d in own) for e in reads)
 
 
 def _blocked(
@@ -207,7 +190,7 @@ def _blocked(
     traffic = Traffic(_row_bytes(reduce, vector), panel_bytes, -(-extents[vector] // step))
     outer = rows[0]
     block = row_block(extents[outer], tile.get(outer, 1), traffic, target)
-    loops: list[tuple[str, int]] = [(d, 1) for d in lead]
+    loops: list[tuple[str, int]] = [(d, tile.get(d, 1)) for d in lead]
     if tile.get(outer, 1) < block < extents[outer]:
         loops.append((outer, block))
     elif block <= tile.get(outer, 1):
@@ -254,7 +237,6 @@ def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
     """Loops from large to small steps through what is read; the innermost is unrolled, small windows completely."""
     order = _read_order(stage)
     extents = {d.name: extent(d.extent) for d in stage.dims}
-    symbolic = {d.name for d in stage.dims if not isinstance(d.extent, int)}
     nested = any(isinstance(op, Stage) for op in stage.body)
     if vector:
         around = stage.parent.parent if stage.parent is not None else None
@@ -265,12 +247,7 @@ def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
         return Schedule(_loops(order, {vector: count * costs.lanes}), vector)
     if nested or not order:
         return Schedule(_loops(order, {}))
-    if _small(stage):
-        return Schedule(_loops(order, extents))
-    last = order[-1]
-    if extents[last] <= 4 and last not in symbolic:
-        return Schedule(_loops(order, {last: extents[last]}))
-    return Schedule(_loops(order, {last: 2}))
+    return Schedule(_loops(order, unrolled(stage, order) or {order[-1]: 2}))
 
 
 def _read_order(stage: Reduce) -> list[str]:

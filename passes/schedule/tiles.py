@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir.target_info import TargetInfo
 
@@ -15,6 +15,16 @@ def vectors_for(n: int, lanes: int, most: int) -> int:
     if whole <= most:
         return max(1, whole)
     return min(range(1, most + 1), key=lambda v: (-(-whole // v) * (v + 0.5), -v))
+
+
+def halved(n: int, target: TargetInfo, size: int) -> tuple[TargetInfo, int] | None:
+    """Where a wide register takes both units of the core, half of one is as fast by lane: the target with such halves,
+    and how many of them hold `n` elements of `size` bytes, if an odd number in one tile does (24 are three of 8)."""
+    if target.vector_bytes != 64 or target.fma_ports != 1:
+        return None
+    half = replace(target, vector_bytes=32, fma_ports=2)
+    count = -(-n // half.lanes(size))
+    return (half, count) if count % 2 and count <= 5 else None
 
 
 def row_limit(target: TargetInfo, vectors: int) -> int:
