@@ -45,7 +45,7 @@ bench: $(READY) compiler
 	@$(BIN)/python -m benchmarks $(B)
 
 conformance: $(READY) compiler
-	@$(BIN)/python tests/conformance/run.py --jobs $(JOBS) --report docs/COVERAGE.md
+	@PYTHONPATH=tests $(BIN)/python -m conformance.run --jobs $(JOBS) --report docs/COVERAGE.md
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import numpy as np
 import onnx
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-
-import numpy as np
-from cases import Case, cases
-from columns import COLUMNS
+from conformance.cases import Case, cases
+from conformance.columns import COLUMNS
+from conformance.report import markdown, reason_of
 from onnx import helper
-from report import markdown, reason_of
 
 import planish.onnx_backend as backend
 
 # One test for each of many operators, chosen by hand so that all families of converters run.
 CHOSEN = """
-test_abs test_add_bcast test_argmax_default_axis_example test_averagepool_2d_pads_count_include_pad test_batchnorm_example
-test_bitshift_right_uint8 test_cast_FLOAT_to_FLOAT8E4M3FN test_cast_FLOAT8E5M2_to_FLOAT test_celu test_clip_default_min
-test_col2im test_concat_2d_axis_1 test_conv_with_autopad_same test_convinteger_without_padding test_convtranspose_group_2
-test_cumprod_1d test_cumsum_2d_axis_1 test_depthtospace_crd_mode_example test_dequantizelinear_axis test_dft_axis_opset19
-test_dynamicquantizelinear_expanded test_einsum_batch_matmul test_expand_dim_changed test_eyelike_with_dtype
-test_gather_negative_indices test_gathernd_example_int32_batch_dim1 test_gelu_tanh_1 test_gemm_all_attributes
-test_gridsample_bicubic test_group_normalization_example test_gru_seq_length test_hardmax_axis_1 test_if test_instancenorm_example
-test_layer_normalization_4d_axis1 test_logsoftmax_large_number test_lppool_2d_pads test_lrn test_lstm_with_peepholes
-test_matmulinteger test_maxpool_2d_ceil test_mish test_mod_mixed_sign_int32 test_onehot_negative_indices test_pow_types_float32_int32
-test_prelu_broadcast test_qlinearconv test_qlinearmatmul_2D_uint8_float32 test_quantizelinear_axis test_range_float_type_positive_delta
+test_abs test_add_bcast test_argmax_default_axis_example test_averagepool_2d_pads_count_include_pad
+test_batchnorm_example test_bitshift_right_uint8 test_cast_FLOAT_to_FLOAT8E4M3FN test_cast_FLOAT8E5M2_to_FLOAT
+test_celu test_clip_default_min test_concat_2d_axis_1 test_conv_with_autopad_same test_convinteger_without_padding
+test_convtranspose_group_2 test_cumprod_1d test_cumsum_2d_axis_1 test_depthtospace_crd_mode_example
+test_dequantizelinear_axis test_dft_axis_opset19 test_dynamicquantizelinear_expanded test_einsum_batch_matmul
+test_expand_dim_changed test_eyelike_with_dtype test_gather_negative_indices test_gathernd_example_int32_batch_dim1
+test_gelu_tanh_1 test_gemm_all_attributes test_gridsample_bicubic test_group_normalization_example test_gru_seq_length
+test_hardmax_axis_1 test_instancenorm_example test_layer_normalization_4d_axis1 test_logsoftmax_large_number
+test_lppool_2d_pads test_lrn test_lstm_with_peepholes test_matmulinteger test_maxpool_2d_ceil test_mish
+test_mod_mixed_sign_int32 test_onehot_negative_indices test_pow_types_float32_int32 test_prelu_broadcast
+test_qlinearconv test_qlinearmatmul_2D_uint8_float32 test_quantizelinear_axis test_range_float_type_positive_delta
 test_reduce_l2_keep_dims_random test_reduce_max_bool_inputs test_reflect_pad test_reshape_reordered_all_dims
-test_resize_downsample_scales_cubic test_resize_upsample_sizes_nearest test_reversesequence_batch test_rms_normalization_2d_axis1
-test_roialign_aligned_true test_rotary_embedding test_scan9_sum test_scatter_elements_with_negative_indices
-test_sequence_insert_at_front test_simple_rnn_defaults test_slice_neg_steps test_softmax_axis_1 test_split_variable_parts_2d_opset18
-test_stft test_swish test_tile test_top_k test_transpose_all_permutations_3 test_tril_neg test_unsqueeze_two_axes test_where_example
-test_xor4d
+test_resize_downsample_scales_cubic test_resize_upsample_sizes_nearest test_reversesequence_batch
+test_rms_normalization_2d_axis1 test_roialign_aligned_true test_rotary_embedding test_scan9_sum
+test_scatter_elements_with_negative_indices test_simple_rnn_defaults test_slice_neg_steps test_softmax_axis_1
+test_split_variable_parts_2d_opset18 test_swish test_tile test_top_k test_transpose_all_permutations_3 test_tril_neg
+test_unsqueeze_two_axes test_where_example test_xor4d
 """.split()  # noqa: SIM905
-REFUSED = {"test_col2im": "image_shape", "test_sequence_insert_at_front": "sequence", "test_stft": "frame_step",
-           "test_if": ""}  # fmt: skip
 FOUND = {case.name: case for case in cases()}
 
 
-@pytest.mark.parametrize("name", [n for n in CHOSEN if n in FOUND and n not in REFUSED])
+@pytest.mark.parametrize("name", CHOSEN)
 def test_a_test_of_onnx_passes_with_optimization(name: str) -> None:
     COLUMNS["O3"](FOUND[name])
 
 
-@pytest.mark.parametrize("name", [n for n in CHOSEN if n in FOUND and n not in REFUSED][::6])
+@pytest.mark.parametrize("name", CHOSEN[::6])
 def test_a_test_of_onnx_passes_without_optimization(name: str) -> None:
     COLUMNS["O0"](FOUND[name])
 

@@ -120,7 +120,7 @@ def transform(node: Node, x: Value, points: int, inverse: bool, onesided: bool) 
     real, imaginary = np.cos(angle) * scale, np.sin(angle) * scale
     # Real and imaginary parts are columns: [re im] of the result is a sum over the points of 2 x 2 blocks.
     table = np.stack([np.stack([real, imaginary], 1), np.stack([-imaginary, real], 1)], 0)[:parts]
-    matrix = table.transpose(3, 0, 1, 2).reshape(points * parts, rows * 2)
+    matrix: np.ndarray = table.transpose(3, 0, 1, 2).reshape(points * parts, rows * 2)
     flat = node.make(Reshape, x, (*dims[:-2], points * parts))
     product = node.make(MatMul, flat, Calc(node, node.literal(matrix)).cast(dtype).settled())
     return node.make(Reshape, product, (*dims[:-2], rows, 2))
@@ -129,14 +129,16 @@ def transform(node: Node, x: Value, points: int, inverse: bool, onesided: bool) 
 @converter("STFT")
 def stft(node: Node) -> Value:
     """STFT with a known step and length of frames."""
-    x, dims = node.value(0), node.shape(0)
+    x, dims, rank = node.value(0), node.shape(0), node.rank(0)
+    if rank not in (2, 3):
+        raise node.error(f"expected a signal of rank 2 or 3, got {node.type(0)}")
     step = int(node.array(1, "frame_step").reshape(-1)[0])
     length = int(node.array(3, "frame_length").reshape(-1)[0]) if node.has(3) else None
     if length is None:
         length = fixed(node, node.shape(2)[0], "the window") if node.has(2) else fixed(node, dims[1], "the signal")
     size = fixed(node, dims[1], "the signal")
-    parts: Dim = dims[2] if len(dims) > 2 else 1
-    frames = (size - length) // step + 1
+    parts: Dim = dims[2] if rank == 3 else 1
+    frames = (size - length) // max(step, 1) + 1
     if step < 1 or frames < 1:
         raise node.error(f"expected frames of {length} every {step} inside of {size} samples")
     signal = node.make(Reshape, x, (dims[0], size, parts))

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
-from cases import Case
 from onnx import numpy_helper
 from onnx.backend.test.runner import Runner
 
 from planish.frontend.onnx import read_onnx
 from planish.ir.interp import run_graph
 from planish.onnx_backend import PlanishBackend, made_symbolic
+
+from .cases import Case
 
 Check = Callable[[Case], None]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from cases import Case
-from columns import COLUMNS
+from .cases import Case
+from .columns import COLUMNS
 
 SECONDS = 60.0  # for one test
 MEMORY = 8 << 30  # bytes of address space of one worker; the compiler itself maps about 1 GB

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import onnx
-from cases import Case
+
+from .cases import Case
 
 Outcomes = Mapping[str, Mapping[str, str]]  # column -> test -> reason of its failure ("" when it passed)
 

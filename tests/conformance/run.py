@@ -1,4 +1,4 @@
-"""Run ONNX's backend tests: `python tests/conformance/run.py --columns O0,O3 --jobs 2 --report docs/COVERAGE.md`."""
+"""Run ONNX's backend tests: `PYTHONPATH=tests python -m conformance.run --columns O0,O3 --report docs/COVERAGE.md`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from cases import cases
-from columns import COLUMNS
-from pool import run_all
-from report import markdown
+from .cases import cases
+from .columns import COLUMNS
+from .pool import run_all
+from .report import markdown
 
 _DEFAULT = "O0,O3,dynamic,constant"
 
