@@ -207,6 +207,9 @@ class Scalar(Op, name="scalar"):
         last = types[-1]
         assert isinstance(last, ScalarType)
         expect(DTYPES[last.dtype].kind in fn.domain, f"{self.fn} takes {sorted(fn.domain)}, got {last}")
+        if self.fn == "cast":
+            known = self.dtype in DTYPES and DTYPES[self.dtype].kind in fn.domain
+            expect(known, f"cast gives {sorted(fn.domain)}, got {self.dtype or 'no type'}")
         if self.fn == "bitcast":
             same = self.dtype in DTYPES and DTYPES[self.dtype].bits == DTYPES[last.dtype].bits
             expect(same, f"expected a type as wide as {last}, got {self.dtype}")

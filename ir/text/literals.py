@@ -151,7 +151,7 @@ def element_text(value: Any, dtype: str) -> str:
             return "true" if value else "false"
         case "string":
             return quote(value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value))
-        case "float":
+        case "float" | "float8":
             short = str(value)
             exact = info.numpy.type(float(short)) == value
             return float_text(float(short) if exact else float(value))

@@ -339,7 +339,7 @@ class Reader:
             raise self.c.fail(f"{count} elements for {t}", token, str(len(items)))
         info = DTYPES[t.dtype]
         try:
-            array = np.array(items, dtype=np.float64 if info.kind == "float" else info.numpy)
+            array = np.array(items, dtype=np.float64 if info.kind in ("float", "float8") else info.numpy)
         except (ValueError, TypeError, OverflowError) as error:
             raise self.c.fail(f"elements of {t.dtype}", token, str(items)[:60]) from error
         array = array.astype(info.numpy, copy=False).reshape(shape)
