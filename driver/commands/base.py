@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -139,8 +138,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))
     console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 160  # a pipe or a file has no width to fold at
+    if not console.is_terminal:  # a pipe or a file has no width to fold at
+        console.width = 10_000
+        console.width = console.measure(table).maximum
     console.print(table)
 
 
