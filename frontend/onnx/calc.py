@@ -27,6 +27,7 @@ from ...ir.ops.arith import (
     Neg,
     Not,
     Or,
+    Pow,
     Round,
     Sin,
     Sqrt,
@@ -158,6 +159,10 @@ class Calc:
     def exp(self) -> Calc:
         """e to its power."""
         return self._one(Exp)
+
+    def raised(self, base: float) -> Calc:
+        """`base` to its power."""
+        return Calc(self.node, self.node.make(Pow, self.node.splat(base, self.dtype), self.value))
 
     def sqrt(self) -> Calc:
         """Its square root."""

@@ -218,11 +218,11 @@ def _guess_axes(node: Node, dims: Declared, declared: Declared, count: int) -> l
     if len(found) != count:
         found = list(range(count))
     sign = (axes < 0).where(axes + len(dims), axes)
-    node.proto.input[0] = _checked(node, 0, sign.equals(numbers(node, found)))
+    node.proto.input[0] = checked(node, 0, sign.equals(numbers(node, found)))
     return found
 
 
-def _checked(node: Node, index: int, ok: Calc) -> str:
+def checked(node: Node, index: int, ok: Calc) -> str:
     """A new name for an input that is required to be `ok`."""
     from .scope import Item
 

@@ -15,13 +15,15 @@ from .scope import Unsupported
 
 
 @converter("BatchNormalization")
-def batch_normalization(node: Node) -> Value:
+def batch_normalization(node: Node) -> Value | list[Value]:
     """BatchNormalization for inference, in the forms of all opsets."""
     training = node.integer("training_mode", 0) if node.opset >= 14 else 0
     if node.opset < 7:
         training = 1 - node.integer("is_test", 0)
     if training:
-        raise Unsupported("training mode", "export the model for inference")
+        if node.opset < 14:
+            raise Unsupported("training mode", "export the model for inference")
+        return _in_training(node)
     if any(node.wants(i) for i in range(1, len(node.proto.output))):
         raise Unsupported("its running statistics are used", "export the model for inference")
     epsilon = node.real("epsilon", 1e-5)
@@ -32,6 +34,26 @@ def batch_normalization(node: Node) -> Value:
     dtype = x.tensor.dtype
     parameters = [_cast(node, v, dtype) for v in (scale, bias, mean, var)]
     return node.make(BatchNorm, x, *parameters, epsilon)
+
+
+def _in_training(node: Node) -> list[Value]:
+    """BatchNormalization by the statistics of the batch, and the running statistics that follow."""
+    x, scale, bias, mean, var = (node.value(i) for i in range(5))
+    dtype, rank = x.tensor.dtype, node.rank(0)
+    axes = tuple(i for i in range(rank) if i != 1)
+    own_mean = node.make(Mean, x, axes, True)
+    centred = node.make(Sub, x, own_mean)
+    own_var = node.make(Mean, node.make(Mul, centred, centred), axes, False)
+    own_mean = node.make(Reshape, own_mean, own_var.tensor.dims)
+    parameters = [_cast(node, v, dtype) for v in (scale, bias)]
+    y = node.make(BatchNorm, x, *parameters, own_mean, own_var, node.real("epsilon", 1e-5))
+    momentum = node.real("momentum", 0.9)
+    results = [y]
+    for running, own in ((mean, own_mean), (var, own_var)):
+        kind = running.tensor.dtype
+        old = node.make(Mul, running, node.splat(momentum, kind))
+        results.append(node.make(Add, old, node.make(Mul, _cast(node, own, kind), node.splat(1 - momentum, kind))))
+    return results
 
 
 @converter("LayerNormalization")

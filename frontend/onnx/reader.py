@@ -35,6 +35,7 @@ from . import (
     sequences,
     shape,
     signal,
+    training,
 )
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
@@ -48,6 +49,7 @@ from .text import quote
 # Importing these fills the table of converters.
 _FAMILIES = (
     arith, control, einsum, index, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
+    training,
 )  # fmt: skip
 names.register()
 

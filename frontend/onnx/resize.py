@@ -18,6 +18,7 @@ from ...ir.ops.reduce import Sum
 from ...ir.ops.resize import Repeat, Resample
 from ...ir.ops.shape import Gather, Slice
 from .calc import Calc, column, scalar
+from .declared import checked, data, numbers
 from .node import Node, converter
 from .scope import Unsupported
 
@@ -143,14 +144,16 @@ def _by_declared_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
     declared, dims = node.declared(0), node.shape(0)
     if declared is None or node.shape(3) != (len(axes),):
         raise node.unknown(3, "the sizes")
+    if node.string("keep_aspect_ratio_policy", "stretch") == "stretch":
+        sizes = [declared[a] for a in axes]
+        node.proto.input[0] = checked(node, 0, data(node, 3).equals(numbers(node, sizes)))
+        return [_Axis(a, dims[a], n, _ratio(node, n, dims[a])) for a, n in zip(axes, sizes, strict=True)]
     scales = [_element(node, node.value(3), i) / scalar(node, dims[a]) for i, a in enumerate(axes)]
     policy = node.string("keep_aspect_ratio_policy", "stretch")
-    if policy != "stretch":
-        one = scales[0]
-        for other in scales[1:]:
-            one = one.minimum(other) if policy == "not_larger" else one.maximum(other)
-        scales = [one] * len(axes)
-    return [_Axis(a, dims[a], declared[a], s) for a, s in zip(axes, scales, strict=True)]
+    one = scales[0]
+    for other in scales[1:]:
+        one = one.minimum(other) if policy == "not_larger" else one.maximum(other)
+    return [_Axis(a, dims[a], declared[a], one) for a in axes]
 
 
 def _ratio(node: Node, result: Dim, size: Dim) -> float | Calc:

@@ -10,6 +10,7 @@ from ...ir.expr import Dim
 from ...ir.ops.reduce import Max, Mean
 from ...ir.ops.shape import Concat, Expand, GatherND, Reshape, Slice, Transpose
 from .calc import Calc, scalar
+from .declared import data, numbers, require
 from .node import Node, converter
 from .scope import Unsupported
 
@@ -205,3 +206,50 @@ def _bilinear_at(
     assert total is not None and inside is not None
     mask = Calc(node, node.make(Expand, inside.value, tuple(places))).reshaped(*places, 1)
     return mask.where(total, 0)
+
+
+@converter("AffineGrid")
+def affine_grid(node: Node) -> Value:
+    """AffineGrid: every place of the picture under a linear map; `size` is known, or the declared shape tells it."""
+    theta, known, declared = Calc(node, node.value(0)), node.known(1), node.declared(0)
+    if known is not None:
+        sizes: list[Dim] = [*known.dims.reshape(-1)][2:]
+    elif declared is not None:
+        sizes = [*declared[1:-1]]
+        batch = [declared[0], -1, *declared[1:-1]]
+        size = data(node, 1)
+        ok = size.equals(numbers(node, batch)) | numbers(node, batch).equals(-1)
+        theta = Calc(node, require(node, theta.value, ok))
+    else:
+        raise node.unknown(1, "the size")
+    space = len(sizes)
+    if node.dims_of(theta.value)[1:] != (space, space + 1):
+        raise node.error(f"expected theta of shape [N, {space}, {space + 1}], got {node.type(0)}")
+    aligned = node.integer("align_corners", 0) != 0
+    count = node.dims_of(theta.value)[0]
+    total: Calc | None = None
+    for d in range(space + 1):
+        shape = (count, *[1] * space, space)
+        factor = Calc(node, _matrix_column(node, theta.value, d, space)).reshaped(*shape)
+        if d < space:
+            axis = space - 1 - d  # x is the last dimension
+            place = _centres(node, sizes[axis], aligned).cast(theta.dtype)
+            part = factor * place.reshaped(1, *(sizes[i] if i == axis else 1 for i in range(space)), 1)
+        else:
+            part = factor
+        total = part if total is None else total + part
+    assert total is not None
+    return total.value
+
+
+def _matrix_column(node: Node, theta: Value, d: int, space: int) -> Value:
+    count = node.dims_of(theta)[0]
+    return node.make(Slice, theta, (0, 0, d), (count, space, d + 1), (1, 1, 1))
+
+
+def _centres(node: Node, size: Dim, aligned: bool) -> Calc:
+    """-1 to 1: the corners, or the middles of the elements."""
+    i, count = Calc.iota(node, size), scalar(node, size)
+    if aligned:
+        return i * 2 / (count - 1).maximum(1) - 1
+    return (i * 2 + 1) / count - 1
