@@ -11,9 +11,12 @@ from ...ir.expr import Dim, as_dim, product
 from ...ir.ops.arith import Abs, Add, Mul, Pow, Sqrt
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import LRN, AveragePool, Conv, ConvTranspose, LogSoftmax, MaxPool, Softmax
+from ...ir.ops.pool_index import MaxPoolIndices
 from ...ir.ops.reduce import Max, Mean, Sum
-from ...ir.ops.shape import Pad, Reshape, Transpose
+from ...ir.ops.shape import Expand, Pad, Reshape, ScatterElements, Transpose
 from ...ir.types import DTYPES, is_float
+from .calc import Calc, scalar
+from .declared import data, numbers, require
 from .node import Node, converter
 from .scope import Unsupported
 from .windows import Window, fixed, kernel_shape, read_pads, read_window
@@ -67,12 +70,54 @@ def conv_transpose(node: Node) -> Value:
 
 
 @converter("MaxPool")
-def max_pool(node: Node) -> Value:
-    """MaxPool without the indices."""
-    if node.wants(1):
-        raise Unsupported("the output Indices is used", "remove what uses it")
+def max_pool(node: Node) -> Value | tuple[Value, ...]:
+    """MaxPool, with the indices where somebody uses them."""
     w = _pool_window(node)
+    if node.wants(1):
+        column_major = node.integer("storage_order", 0) != 0
+        window = (w.kernel, w.strides, w.pads, w.dilations)
+        return node.make_all(MaxPoolIndices, node.value(0), *window, column_major)
     return node.make(MaxPool, node.value(0), w.kernel, w.strides, w.pads, w.dilations)
+
+
+@converter("MaxUnpool")
+def max_unpool(node: Node) -> Value:
+    """MaxUnpool: zeros, and the elements at the places that MaxPool gave."""
+    x, indices, dims = node.value(0), node.value(1), node.shape(0)
+    space = spatial_rank(node)
+    kernel = node.ints("kernel_shape")
+    strides, pads = node.ints("strides", [1] * space), read_pads(node, space)
+    if len(kernel) != space or len(strides) != space:
+        raise node.error(f"expected {space} sizes and strides of windows")
+    sizes = [
+        (fixed(node, d, "its input's shape") - 1) * s + k - sum(p)
+        for d, s, k, p in zip(dims[2:], strides, kernel, pads, strict=True)
+    ]
+    shape: tuple[Dim, ...] = (*dims[:2], *sizes)
+    if node.has(2):
+        known, declared = node.known(2), node.declared(0)
+        if known is None and declared is None:
+            raise node.unknown(2, "the output's shape")
+        shape = tuple(known.dims.reshape(-1)) if known is not None else tuple(declared or ())
+        if known is None:
+            indices = require(node, indices, data(node, 2).equals(numbers(node, list(declared or ()))))
+        # Places are counted in the shape that follows from the windows: the given one has more room at the end.
+        indices = _moved(node, indices, (*dims[:2], *sizes), shape)
+    flat, count = as_dim(product(shape)), as_dim(product(dims))
+    zeros = node.make(Expand, node.splat(0, x.tensor.dtype), (flat,))
+    values, places = node.make(Reshape, x, (count,)), node.make(Reshape, indices, (count,))
+    return node.make(Reshape, node.make(ScatterElements, zeros, places, values, 0, "none"), shape)
+
+
+def _moved(node: Node, indices: Value, old: tuple[Dim, ...], new: tuple[Dim, ...]) -> Value:
+    """Flat indices in shape `old` as those of the same places in shape `new`."""
+    rest, total = Calc(node, indices), Calc(node, node.splat(0, "i64"))
+    for i in range(len(old)):
+        inside = scalar(node, as_dim(product(old[i + 1 :])), "i64")
+        place = rest / inside
+        rest = rest - place * inside
+        total = total + place * scalar(node, as_dim(product(new[i + 1 :])), "i64")
+    return total.value
 
 
 @converter("AveragePool")

@@ -80,6 +80,7 @@ from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .order import CumProd, TopK
+from .pool_index import MaxPoolIndices
 from .quant import Dequantize, Quantize
 from .recurrent import GRU, LSTM, RNN
 from .require import Require
@@ -160,6 +161,7 @@ __all__ = [
     "LogSoftmax",
     "MatMul",
     "MaxPool",
+    "MaxPoolIndices",
     "Maximum",
     "Minimum",
     "Mish",
