@@ -142,7 +142,7 @@ class CumProd(TensorOp, name="shape.cum_prod"):
         (x,) = operands
         values = np.flip(x, self.axis) if self.reverse else x
         wide = values.astype(DTYPES[accumulate_dtype(self.x.tensor.dtype)].numpy)
-        total: Array = np.cumprod(wide, axis=self.axis, dtype=wide.dtype)
+        total = np.multiply.accumulate(wide, axis=self.axis, dtype=wide.dtype)
         if self.exclusive:
             total = np.roll(total, 1, axis=self.axis)
             total[(slice(None),) * self.axis + (slice(0, 1),)] = 1
