@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -85,7 +85,8 @@ class Process:
         assert self._process.stdin and self._process.stdout
         if error is not None:
             self._process.kill()
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # what was not read when the process died
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
