@@ -13,10 +13,12 @@ from ...ir.kernel.form import Read, Reduce, Schedule
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from .costs import extent
+from .tiles import vectors_for
 
 UNROLLED = 12  # reductions of at most so many points are unrolled completely (windows of 3 x 3)
 ROW = 8  # the innermost dimension of a reduction is unrolled completely up to this extent
 _MOST = 16  # points of a tile along one dimension
+_FAR = 8  # accumulators of a tile whose operand comes from far away: more of them wait for more lines apart
 _TILE = 6.0  # cycles of a tile besides its arithmetic: addresses and loops
 _POINT = 3.0  # instructions that finish one accumulator
 
@@ -44,6 +46,14 @@ class Window:
     def reads(self) -> list[Read]:
         """What the reduction reads."""
         return [op for op in self.reduce.walk() if isinstance(op, Read)]
+
+    @property
+    def far(self) -> bool:
+        """Whether what is read does not come from the second cache: then neighbouring lines come faster."""
+        total = 0
+        for t in {r.buffer: r.buffer.tensor for r in self.reads}.values():
+            total += math.prod(extent(d) for d in t.dims) * DTYPES[t.dtype].bytes
+        return total > self.target.l2_bytes
 
     def overlaps(self, dim: str) -> bool:
         """Whether neighbours along `dim` read common elements."""
@@ -108,11 +118,16 @@ def best_tile(window: Window, dims: Sequence[str], extents: Mapping[str, int]) -
                 total += math.prod(n for _, n in parts) * count * window.cycles(tile, v)
         return total
 
-    ranges = [range(1, min(_MOST if d == dims[-1] else 4, extents[d]) + 1) for d in dims]
+    counts = list(range(1, min(4, groups) + 1))
+    most = _MOST
+    if window.far:
+        counts = [vectors_for(extents[window.vector], window.lanes, 4)]
+        most = _FAR // counts[0]
+    ranges = [range(1, min(most if d == dims[-1] else 4, extents[d]) + 1) for d in dims]
     choices = [
         (sizes, v)
         for sizes in itertools.product(*ranges)
-        for v in range(1, min(4, groups) + 1)
+        for v in counts
         if window.fits(dict(zip(dims, sizes, strict=True)), v)
     ]
     sizes, vectors = min(choices, key=lambda c: (cost(*c), math.prod(c[0]) * c[1]), default=([1] * len(dims), 1))
@@ -142,12 +157,8 @@ def window_schedule(
 
 
 def _block(window: Window, inner: Sequence[str], extents: Mapping[str, int], step: int) -> int:
-    """Elements of the vector dimension of which the rows of one window fit half of the first cache; 0 for all of them,
-    where what is read does not come from the second cache: from further away, whole lines in order come faster."""
-    total = 0
-    for t in {r.buffer: r.buffer.tensor for r in window.reads}.values():
-        total += math.prod(extent(d) for d in t.dims) * DTYPES[t.dtype].bytes
-    if total > window.target.l2_bytes:
+    """Elements of the vector dimension of which the rows of one window fit half of the first cache; 0 for all."""
+    if window.far:
         return 0
     rows = Window(window.reduce, "", 1, {d.name: extent(d.extent) for d in window.reduce.dims}, window.target)
     size = max(DTYPES[r.buffer.tensor.dtype].bytes for r in window.reads)
