@@ -30,9 +30,11 @@ from numpy.typing import NDArray
 
 from planish.arrays import read_inputs, save_npz
 from planish.contestants import CONTESTANTS, Contestant, Planish
-from planish.quiet import Moment
+from planish.quiet import Moment, wait_for_idle
 
 Array = NDArray[Any]
+
+UNTIMED = 2  # runs that begin a turn: one fills the caches, one wakes threads that sleep
 
 
 class Worker:
@@ -41,6 +43,7 @@ class Worker:
     def __init__(self) -> None:
         self.contestant: Contestant | None = None
         self.execute: Callable[[], object] = lambda: None
+        self.threads = 1
 
     def compile(self, model: str, output: str, threads: int) -> dict[str, Any]:
         """Compile a model with planish into a shared library, all kernels anew."""
@@ -53,6 +56,7 @@ class Worker:
     def open(self, contestant: str, file: str, threads: int) -> dict[str, Any]:
         """Make the model ready to run; `seconds` is what that took, importing the contestant's package not included."""
         self.contestant = CONTESTANTS[contestant]()
+        self.threads = threads
         start = time.perf_counter()
         self.contestant.open(file, threads)
         seconds = time.perf_counter() - start
@@ -83,11 +87,13 @@ class Worker:
         return {"ms": shortest}
 
     def time(self, runs: int) -> dict[str, Any]:
-        """Run once untimed, since other processes have had the caches, then `runs` times; also tell what CPU time
-        other processes used meanwhile."""
+        """Wait until the threads of who ran before have let go of the cores, run untimed, since other processes have
+        had the caches, then `runs` times; also tell what CPU time other processes used meanwhile."""
         execute, clock = self.execute, time.perf_counter_ns
         taken: list[float] = []
-        execute()
+        wait_for_idle(self.threads)
+        for _ in range(UNTIMED):
+            execute()
         before = Moment.now()
         for _ in range(runs):
             start = clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from planish import quiet
 from planish.arrays import save_npz
 from planish.benchmark import (
     BenchError,
@@ -22,7 +24,7 @@ from planish.benchmark import (
     random_inputs,
 )
 from planish.contestants import CONTESTANTS
-from planish.quiet import Moment
+from planish.quiet import Moment, wait_for_idle
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
@@ -59,6 +61,18 @@ def test_own_cpu_time_is_not_foreign() -> None:
     assert end.own > start.own and end.busy >= start.busy
     assert Moment(start.busy + 0.5, start.own + 0.3, start.at + 1).foreign_since(start) == pytest.approx((0.2, 1.0))
     assert Moment(start.busy, start.own + 0.3, start.at + 1).foreign_since(start)[0] == 0.0
+
+
+def test_a_turn_waits_until_the_threads_of_the_last_one_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([2, 2, 0, 0, 1, 0, 0, 0, 0, 0, 7])
+    monkeypatch.setattr(quiet, "_runnable_others", lambda: next(looks))
+    wait_for_idle(os.cpu_count() or 1, limit=60.0)
+    assert next(looks) == 7  # five calm looks in a row, not one more
+
+
+def test_a_turn_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "_runnable_others", lambda: 10**6)
+    assert wait_for_idle(1, limit=0.01) >= 0.01
 
 
 def test_at_least_nine_rounds_unless_fewer_runs_are_asked_for() -> None:
