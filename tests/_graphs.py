@@ -92,7 +92,7 @@ class GraphMaker:
         if kind == 0:
             return self.add(Clip(x, self.splat(-1.0), self.splat(1.0)))
         if kind == 1:
-            return self.add(Pow(x, self.splat(2.0)))
+            return self.add(Pow(x, self.splat(self.rng.choice([2.0, 3.0]))))
         if kind == 2:
             return self.add(Div(x, self.splat(self.rng.choice([4.0, 3.0]))))
         cls = self.rng.choice([Add, Sub, Mul])

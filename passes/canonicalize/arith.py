@@ -34,11 +34,16 @@ def drop_multiply_by_one(op: Mul | Div | Pow, b: Builder) -> Sequence[Value] | N
     return [op.x] if is_splat(op.y, 1) and op.x.type == op.result.type else None
 
 
-def square(op: Pow, b: Builder) -> Sequence[Value] | None:
-    """`x ** 2` -> `x * x`"""
-    if not is_splat(op.y, 2) or op.x.type != op.result.type:
+def multiply_out(op: Pow, b: Builder) -> Sequence[Value] | None:
+    """`x ** 2` -> `x * x`, `x ** 3` -> `x * x * x`; of floats `x ** -1` -> `1 / x`: a library call per element otherwise.
+    Within 1.5 ulp; higher powers would round too often."""
+    if op.x.type != op.result.type:
         return None
-    return [b(Mul(op.x, op.x))]
+    if is_splat(op.y, -1) and floating(op.result):
+        return [b(Div(b.splat(1.0, op.result.tensor.dtype), op.x))]
+    if is_splat(op.y, 2):
+        return [b(Mul(op.x, op.x))]
+    return [b(Mul(b(Mul(op.x, op.x)), op.x))] if is_splat(op.y, 3) else None
 
 
 def drop_double(op: Neg | Not, b: Builder) -> Sequence[Value] | None:
@@ -152,7 +157,7 @@ PATTERNS: list[Pattern] = [
     move_constant_right,
     drop_add_of_zero,
     drop_multiply_by_one,
-    square,
+    multiply_out,
     drop_double,
     drop_repeated,
     subtract_constant,
