@@ -167,15 +167,20 @@ class _ProgramMachine:
             case Alloc():
                 return Buffer.empty(type) if op.offset is None else self.planned(op, type)
             case View():
-                source = self.buffers[op.source].data
-                data = source.view(np.uint8).view(DTYPES[type.dtype].numpy)
-                if data.size != storage_elements(type):
-                    raise EvaluationError(
-                        f"p.view: expected {storage_elements(type)} elements for {type}, got {data.size}"
-                    )
-                return Buffer(data, type)
+                return self.view(op, type)
             case _:
                 raise EvaluationError(f"program: {op.text_name} gives no buffer")
+
+    def view(self, op: View, type: TensorType) -> Buffer:
+        source = self.buffers[op.source].data
+        data = source.view(np.uint8).view(DTYPES[type.dtype].numpy)
+        need, rest = storage_elements(type), data.size - op.offset
+        if op.offset:  # the padding behind the last element may lie outside
+            ends = [n - 1 + type.layout.zeros(d)[1] for d, n in enumerate(type.static_shape)]
+            need = min(need, int(type.layout.offset(type.dims, ends).evaluate({})) + 1)
+        if op.offset < 0 or (rest < need if op.offset else rest != need):
+            raise EvaluationError(f"p.view: expected {need} elements for {type}, got {rest}")
+        return Buffer(data[op.offset :], type)
 
     def planned(self, op: Alloc, type: TensorType) -> Buffer:
         assert op.offset is not None

@@ -47,10 +47,11 @@ class Alloc(Op, name="p.alloc"):
 
 
 class View(Op, name="p.view"):
-    """The same memory under another type (a reshape, or a slice of a concatenation: the layout's padding says which
-    part). Nothing is executed."""
+    """The same memory under another type, from element `offset` of the source's storage on: a reshape, or a part of a
+    larger buffer, of which the layout's padding stands for the rest (and may reach beyond the end)."""
 
     source: Value
+    offset: int = 0
 
 
 class Call(Op, name="p.call"):

@@ -14,7 +14,7 @@ from ..ir.program import Alloc, Call, Input, Output, Program, View, Weight
 from ..ir.types import DTYPES, Layout, TensorType
 from .analysis.structure import kernel_key
 from .base import Pass
-from .placement import Placement, view_layout
+from .placement import Placement, from_its_start, view_layout
 
 
 class LowerProgram(Pass, name="lower-program"):
@@ -133,7 +133,12 @@ class _Lowering:
     def part(self, host: Value, starts: Sequence[int], shape: Sequence[int]) -> Value:
         """A view of the box of `host` that begins at `starts`, which may lie in its padding."""
         layout = replace(view_layout(host.tensor, starts, shape), zero=())  # written, not read around
-        return self.builder.insert(View(host, types=[TensorType(host.tensor.dtype, tuple(shape), layout)])).result
+        return self.view(host, TensorType(host.tensor.dtype, tuple(shape), layout))
+
+    def view(self, host: Value, type: TensorType) -> Value:
+        """A view of `host`; where it begins is no part of its type, so that kernels do not differ in it."""
+        type, offset = from_its_start(type)
+        return self.builder.insert(View(host, offset, types=[type])).result
 
     # -- buffers ------------------------------------------------------------------------------------------------
 
@@ -163,8 +168,9 @@ class _Lowering:
         if value in place.outputs:
             return self.output(place.outputs[value])
         if value in place.inside or value in place.alias:
-            source = place.inside[value].host if value in place.inside else place.alias[value]
-            return self.named(View(self.buffer(source), types=[place.type(value)]), value.name)
+            found = self.view(self.buffer(place.host(value)), place.type(value))
+            found.name = value.name
+            return found
         buffer = self.named(Alloc(types=[value.type]), value.name)
         if any(a or b for a, b in buffer.tensor.layout.zero):
             self.to_fill.add(buffer)

@@ -8,7 +8,7 @@ own. `Placement` decides; `lower-program` emits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ir.core import Graph, Value
 from ..ir.expr import Dim, as_expr, const
@@ -61,6 +61,14 @@ class Placement:
             return value.tensor
         host = self.type(place.host)
         return value.tensor.with_layout(view_layout(host, place.starts, value.tensor.static_shape))
+
+    def host(self, value: Value) -> Value:
+        """The value that `type(value)` is a view of."""
+        if value in self.alias:
+            return self.alias[value]
+        while value in self.inside:
+            value = self.inside[value].host
+        return value
 
     def root(self, value: Value) -> Value:
         """The value whose buffer holds this one's memory."""
@@ -178,3 +186,18 @@ def view_layout(host: TensorType, starts: Sequence[int], shape: Sequence[int]) -
         tuple(pad) if any(p != (0, 0) for p in pad) else (),
         tuple(zero) if any(z != (0, 0) for z in zero) else (),
     )
+
+
+def from_its_start(type: TensorType) -> tuple[TensorType, int]:
+    """The same view of a larger buffer, from its first element (or zero of its halo) on: what padding lies before that
+    counts as behind. Gives the type and the element of the storage where it begins."""
+    if not type.layout.pad or type.layout.blocks or not type.is_static:
+        return type, 0
+    pad: list[tuple[int, int]] = []
+    for d in range(type.rank):
+        (before, after), (zeros, _) = type.layout.padding(d), type.layout.zeros(d)
+        pad.append((zeros, before - zeros + after))
+    moved = type.with_layout(replace(type.layout, pad=tuple(pad)))
+    origin = [-zeros for zeros, _ in pad]
+    start = type.layout.offset(type.dims, origin).evaluate({})
+    return moved, int(start)

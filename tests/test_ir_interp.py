@@ -317,6 +317,21 @@ def test_a_concatenation_into_views_of_the_arena() -> None:
     np.testing.assert_array_equal(run_program(module, {"x": x})["y"], want)
 
 
+def test_views_from_an_offset_on() -> None:
+    layout = "@{order=[0,2,3,1], pad=[[0,0],[%s],[0,0],[0,0]]}"
+    moved = PROGRAM.replace(
+        f"p.view(%all) : f32[1,4,3,3]{layout % '2,0'}", "p.view(%all) {offset = OFF} : f32[1,4,3,3]"
+    )
+    moved = moved.replace("f32[1,4,3,3]", f"f32[1,4,3,3]{layout % '0,2'}").replace(
+        f"{layout % '0,2'}{layout % '2,0'}", f"{layout % '0,2'}"
+    )
+    x = np.random.default_rng(2).standard_normal((1, 2, 3, 3)).astype(np.float32)
+    want = run_program(parse_module(PROGRAM), {"x": x})["y"]
+    np.testing.assert_array_equal(run_program(parse_module(moved.replace("OFF", "2")), {"x": x})["y"], want)
+    with pytest.raises(EvaluationError, match=r"p.view: expected 52 elements for .*, got 51"):
+        run_program(parse_module(moved.replace("OFF", "3")), {"x": x})
+
+
 def test_memory_that_nobody_wrote_shows_as_nan() -> None:
     module = parse_module(PROGRAM.replace('  p.call(%x, %l) {kernel = "left"}\n', ""))
     y = run_program(module, {"x": np.zeros((1, 2, 3, 3), np.float32)})["y"]

@@ -81,7 +81,15 @@ def test_operands_of_a_concatenation_are_written_into_it() -> None:
     c = net(Concat((a, b), 1))
     low = check(net.module(net(Exp(c))), calls=3)
     views = [op for op in program(low).body if isinstance(op, View)]
-    assert [v.result.tensor.layout.pad[1] for v in views] == [(0, 4), (4, 0)]
+    assert [v.offset for v in views] == [0, 4 * 25]
+    assert [v.result.tensor.layout.pad[1] for v in views] == [(0, 4), (0, 4)]
+
+
+def test_kernels_that_differ_only_in_where_they_write_are_one() -> None:
+    net = Net(1, 4, 5, 5)
+    parts = [net(Exp(net.x)) for _ in range(3)]
+    low = check(net.module(net(Relu(net(Concat(tuple(parts), 1))))), calls=4)
+    assert [op.kernel for op in program(low).body if isinstance(op, Call)] == ["k0", "k0", "k0", "k1"]
 
 
 def test_other_readers_of_an_operand_read_it_through_the_view() -> None:

@@ -11,6 +11,7 @@ from ...ir.expr import Call as ExprCall
 from ...ir.expr import Dim, Expr, Sym, as_expr
 from ...ir.program import Alloc, Call, If, Input, Output, Program, View, Weight
 from ...ir.target_info import TargetInfo
+from ...ir.types import DTYPES
 from ...runtime.manifest import SelfTest
 from .descriptor import MAIN, Descriptor, Text, c_bytes, describe
 
@@ -181,7 +182,8 @@ class _Run:
         op = value.op
         match op:
             case View():
-                return self.pointer(op.source)
+                size = DTYPES[op.result.tensor.dtype].bytes
+                return self.offset(self.pointer(op.source), op.offset * size, op)
             case Alloc():
                 return self.offset("%arena", op.offset, op)
             case Weight():
