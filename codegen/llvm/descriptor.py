@@ -16,7 +16,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import TensorType
 from ...runtime.manifest import SelfTest
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 MAIN = "planish_module_data"
 Ports = Sequence[tuple[str, TensorType]]
 
@@ -98,6 +98,7 @@ def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
         f"ptr {text.string(what.manifest)}", f"i64 {len(what.manifest)}", f"ptr {_selftest(text, what.selftest)}",
         f"i32 {len(what.variants)}", f"i32 {len(what.refusals)}",
         f"ptr {text.table([f'@{v}' for v in what.variants], 'ptr')}", f"ptr {_refusals(text, what.refusals)}",
+        "i32 0", "i32 0", "ptr null", "ptr null", "ptr null", "ptr null",  # bindings, checks, plan
     ]  # fmt: skip
     types = ", ".join(f.split()[0] for f in fields)
     text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")

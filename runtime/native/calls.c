@@ -10,8 +10,12 @@ _Static_assert(offsetof(planish_env, weights) == 8 && offsetof(planish_env, symb
 _Static_assert(sizeof(planish_io_spec) == 32 && sizeof(planish_selftest_sample) == 24, "planish_io_spec, sample");
 _Static_assert(offsetof(planish_module, run) == 40 && offsetof(planish_module, features) == 80 &&
                    offsetof(planish_module, selftest) == 112 && offsetof(planish_module, variants) == 128 &&
-                   sizeof(planish_module) == 144 && sizeof(planish_refusal) == 16,
+                   offsetof(planish_module, check) == 168 && sizeof(planish_module) == 184 &&
+                   sizeof(planish_refusal) == 16 && sizeof(planish_binding) == 24 && sizeof(planish_check) == 40,
                "planish_module");
+_Static_assert(sizeof(planish_step) == 72 && offsetof(planish_step, target) == 32 && sizeof(planish_plan) == 40 &&
+                   sizeof(planish_attribute) == 32 && sizeof(planish_constant) == 48,
+               "planish_plan");
 _Static_assert(sizeof(planish_tensor) == 48 && offsetof(planish_tensor, shape) == 24 &&
                    offsetof(planish_managed_tensor, tensor) == 32,
                "DLPack");

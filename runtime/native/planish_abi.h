@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define PLANISH_ABI_VERSION 2u
+#define PLANISH_ABI_VERSION 3u
 
 /* State of one call, first member of the runtime's context. Generated code reads it, and writes none of its fields. */
 typedef struct planish_env planish_env;
@@ -59,8 +59,9 @@ void planish_profile(planish_env *env, int32_t mark);
  * bool is one byte, 0 or 1. 4-bit elements are packed two in a byte, the first in the low half. */
 typedef struct planish_io_spec {
   const char *name;
-  const char *dtype;
-  int32_t rank;        /* -1: known per variant only; then dims is NULL */
+  const char *dtype;   /* element type of a tensor; else the type as text: "seq<f32[N]>", "optional<i64[*]>",
+                          "optional<seq<f32[*]>>", "map<string,f32>" (inside, only element types are looked at) */
+  int32_t rank;        /* -1: known per variant or after the run only, or no tensor; then dims is NULL */
   const int64_t *dims; /* >= 0: constant; < 0: the symbol of number -(d + 1) */
 } planish_io_spec;
 
@@ -96,13 +97,107 @@ typedef struct planish_refusal {
   const char *reason;
 } planish_refusal;
 
+/* ---- values of symbols that no dimension gives (docs/HOST.md) ---- */
+#define PLANISH_BINDING_SIZE 1u /* a size: values below 0 are refused */
+
+/* Element number `element` (flat) of input `input`, which is i64 or i32, is the value of a symbol. Read at the start of
+ * each run, after the symbols of dimensions; a symbol that has a value already must have the same. */
+typedef struct planish_binding {
+  uint32_t input;
+  int32_t node; /* named in errors; -1: none */
+  int64_t element;
+  uint32_t symbol;
+  uint32_t flags; /* PLANISH_BINDING_SIZE or 0 */
+} planish_binding;
+
+/* What must hold before `sizes` and `run` may be called: one row for each expression. */
+typedef struct planish_check {
+  int32_t node;         /* -1: none */
+  int32_t kind;         /* 0: the expression must be 0; 1: it must be at least 0 */
+  const char *message;  /* what does not fit */
+  const char *text;     /* the expression in words, "N - M"; may be NULL */
+  uint32_t n_symbols, padding; /* the symbols that occur in it, shown with their values */
+  const uint32_t *symbols;
+} planish_check;
+
+/* ---- plans: what straight code cannot do (docs/HOST.md) ---- */
+typedef struct planish_host planish_host;     /* native/host.h */
+typedef struct planish_object planish_object; /* native/object.h: a reference-counted value of any kind */
+typedef struct planish_step planish_step;
+typedef struct planish_plan planish_plan;
+
+/* A tensor, or strings, in the artifact. */
+typedef struct planish_constant {
+  const char *dtype; /* element type; "string" */
+  int32_t rank, padding;
+  const int64_t *dims;
+  const void *data;        /* row-major, little endian, aligned to the element; strings: const char *const *; NULL: the
+                              elements stand at weights + offset */
+  uint64_t offset;
+  const uint64_t *lengths; /* strings only: the bytes of each */
+} planish_constant;
+
+#define PLANISH_ATTRIBUTE_INTS 0
+#define PLANISH_ATTRIBUTE_FLOATS 1
+#define PLANISH_ATTRIBUTE_STRINGS 2
+#define PLANISH_ATTRIBUTE_TENSOR 3
+typedef struct planish_attribute {
+  const char *name;
+  int32_t kind;            /* PLANISH_ATTRIBUTE_* */
+  uint32_t count;          /* numbers or strings; 1 for a tensor */
+  const void *data;        /* const int64_t *, const double *, const char *const *, const planish_constant * */
+  const uint64_t *lengths; /* strings only: the bytes of each */
+} planish_attribute;
+
+#define PLANISH_STEP_RUN 0      /* target: const planish_module *: an island */
+#define PLANISH_STEP_CALL 1     /* target: planish_host_function * */
+#define PLANISH_STEP_IF 2       /* target: const planish_plan *const [2]: then, otherwise */
+#define PLANISH_STEP_LOOP 3     /* target: const planish_plan *const [1]: the body */
+#define PLANISH_STEP_CONSTANT 4 /* target: const planish_constant *; NULL: the absent value */
+/* `in` and `out` are slots, -1: absent (an `in` that is not given, an `out` that nobody wants).
+ *   run   in = the island's inputs, out = its outputs
+ *   call  as the function says
+ *   if    in = condition, captures...; both plans have the captures as parameters; out = their results
+ *   loop  in = limit, condition, carried..., captures...; the body's parameters are round (i64 scalar), carried...,
+ *         captures...; its results are go on (bool), carried..., scanned...; out = carried..., scanned... The attribute
+ *         "carried" (one integer) is the number of carried values. */
+struct planish_step {
+  int32_t code; /* PLANISH_STEP_* */
+  int32_t node; /* named in errors, of the module that has the outermost plan; -1: none */
+  uint32_t n_in, n_out;
+  const int32_t *in, *out;
+  const void *target;
+  uint32_t n_attributes, padding;
+  const planish_attribute *attributes;
+  uint32_t n_free, padding2;
+  const int32_t *free; /* slots whose last use this step is, results of the plan excluded */
+};
+
+/* Slots hold values; `params` says where each parameter goes (-1: nobody wants it). A slot is written once only, and read
+ * after that. What is not freed by then is freed at the end. */
+struct planish_plan {
+  uint32_t n_slots, n_params, n_results, n_steps;
+  const int32_t *params, *results; /* results: -1 is the absent value */
+  const planish_step *steps;
+};
+
+/* Makes `out` (n_out of them, NULL at entry, a reference each) from `in` (n_in; NULL: absent). Returns 0, or a status
+ * after planish_host_fail. */
+typedef int32_t planish_host_function(planish_host *host, const planish_step *step, planish_object *const *in,
+                                      planish_object **out);
+
 /* Describes one compiled model. The generated objects define exactly one of global name: `planish_module_data`; or
  * `planish_level_0`, `planish_level_1` ... for several levels of CPUs, best first: whole modules over the same weights,
  * that differ in features, code and what the manifest says of these.
  *
  * A model with inputs of unknown rank has one variant for each assignment of ranks. Then `run` and `sizes` are NULL, and
  * each of the `variants` is a whole module over the same weights, with the same symbols, names and element types, without
- * variants, features, manifest and self-test of its own. Ranks that differ between variants are -1 here. */
+ * variants, features, manifest and self-test of its own. Ranks that differ between variants are -1 here.
+ *
+ * A model that needs a plan has `plan`, whose parameters are the inputs and whose results the outputs, and `run` and
+ * `sizes` are NULL. Symbols that inputs do not bind are known after the run only: outputs that have them, or rank -1,
+ * have no shape before it. Islands are modules of their own, over the same weights, with names, types and nodes of
+ * their own, without features, manifest and self-test; they may have variants. */
 struct planish_module {
   uint32_t abi_version, n_inputs, n_outputs, n_symbols; /* abi_version = PLANISH_ABI_VERSION */
   const planish_io_spec *inputs, *outputs;
@@ -122,6 +217,13 @@ struct planish_module {
   uint32_t n_variants, n_refusals;
   const planish_module *const *variants;
   const planish_refusal *refusals;
+  uint32_t n_bindings, n_checks;
+  const planish_binding *bindings;
+  const planish_check *checks;
+  /* The number of the first check that does not hold, with the value of its expression in *value; or -1. May be NULL
+   * when there are no checks. Reads only `symbols`. */
+  int32_t (*check)(const int64_t *symbols, int64_t *value);
+  const planish_plan *plan; /* NULL for ordinary models */
 };
 
 extern const planish_module planish_module_data; /* where there is one level */
