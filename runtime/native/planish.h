@@ -130,7 +130,7 @@ PLANISH_API const char *planish_model_manifest(const planish_model *model, uint6
 
 /* ---- threads ---- */
 /* A pool of threads. A host may pass its own: fill in this structure; `run` calls part(data, i) once for each i in
- * [0, parts), on any threads, and returns when all have returned; parts <= size. */
+ * [0, parts), on any threads and in any order, and returns when all have returned; parts <= size. */
 typedef struct planish_pool planish_pool;
 struct planish_pool {
   uint32_t version; /* PLANISH_API_VERSION */

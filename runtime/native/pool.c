@@ -1,6 +1,13 @@
-/* The thread pool. Each worker has a slot of its own with a ticket number; the caller of `run` hands a part to worker i
- * by raising slot i's ticket, works on part 0 itself and waits until the count of parts still running is zero. Both
- * sides spin for a moment (kernels of one model follow each other within microseconds), then sleep on a futex.
+/* The thread pool. Each worker has a slot of its own; the caller of `run` offers part i in slot i, works on part 0
+ * itself, and then on every part that is still on offer: a worker may be asleep, or wait for its core while another
+ * process has it. Whoever takes the offer back, by one compare-and-swap, does the part, so each is done once; a worker
+ * that comes late finds nothing and waits on. A thread prefers its own part, which keeps its caches warm. Workers help
+ * in the same way when their own part is done.
+ *
+ * Both sides spin for a moment (kernels of one model follow each other within microseconds), then sleep on a futex. The
+ * caller that sleeps leaves its core to a worker that lost its own in the middle of a part. Such a wait is a sign that
+ * there are fewer cores than threads now: for some multiple of it the caller works alone, so that a process that keeps
+ * a core costs little more than that core.
  *
  * One call at a time owns the workers. A call that finds them taken (another context, or a task that runs a nested
  * range) does its parts itself, one after the other: never a deadlock, and no more threads than the pool has.
@@ -16,14 +23,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 
-#define SPINS 2000 /* pauses: 30 to 100 microseconds */
+#define SPINS 2000         /* pauses: 30 to 100 microseconds */
+#define STALL_NS 300000    /* who waits longer, and longer than its own part took, has lost a core */
+#define ALONE_FACTOR 4     /* so many stalls long one thread works alone; fewer the more threads that holds up */
 
 typedef struct planish_worker {
-  _Alignas(64) atomic_uint ticket; /* raised by one for each part handed out */
+  _Alignas(64) atomic_uint offer; /* 1: part `index` waits for somebody to take it; or the crew is ending */
   atomic_uint asleep;
   struct planish_crew *crew;
   int32_t index;
@@ -36,10 +46,12 @@ typedef struct planish_crew { /* the state behind a planish_pool made here */
   atomic_uint busy;
   int32_t started; /* workers that run: 1 .. started */
   atomic_bool ending;
-  _Alignas(64) atomic_uint pending; /* parts handed out and not yet finished */
+  _Alignas(64) atomic_uint pending; /* parts offered and not yet finished */
   atomic_uint caller_asleep;
+  int32_t offered;                  /* parts 1 .. offered; this and what follows: valid for who took a part */
   void (*part)(void *data, int32_t index);
   void *data;
+  int64_t alone_until; /* in nanoseconds; 0: nobody lost a core lately */
   atomic_uint *alive; /* in a page of its own: nonzero, except in the child of a fork */
   pid_t owner;        /* used where the kernel does not wipe pages on fork */
   bool wiped_on_fork;
@@ -72,16 +84,30 @@ static void await(atomic_uint *word, unsigned value, atomic_uint *asleep, bool s
   atomic_store(asleep, 0);
 }
 
+/* Take part `index`, if it is still on offer. Relaxed look first: a failed exchange would take the cache line away. */
+static bool take(planish_crew *crew, int32_t index) {
+  unsigned on_offer = 1;
+  atomic_uint *offer = &crew->workers[index].offer;
+  return atomic_load_explicit(offer, memory_order_relaxed) && atomic_compare_exchange_strong(offer, &on_offer, 0);
+}
+
 static void *work(void *argument) {
   planish_worker *worker = argument;
   planish_crew *crew = worker->crew;
-  unsigned seen = 0;
   for (;;) {
-    await(&worker->ticket, seen, &worker->asleep, crew->spin);
-    seen++;
+    await(&worker->offer, 0, &worker->asleep, crew->spin);
     if (atomic_load_explicit(&crew->ending, memory_order_acquire)) return NULL;
+    if (!take(crew, worker->index)) continue; /* somebody else did it */
+    int32_t done = 1, offered = crew->offered;
     crew->part(crew->data, worker->index);
-    if (atomic_fetch_sub(&crew->pending, 1) == 1 && atomic_load(&crew->caller_asleep)) futex_wake(&crew->pending);
+    /* The range is not over while we hold a finished part that is not counted: helping is safe. */
+    for (int32_t i = 1; i <= offered; i++) {
+      if (!take(crew, i)) continue;
+      crew->part(crew->data, i);
+      done++;
+    }
+    if (atomic_fetch_sub(&crew->pending, (unsigned)done) == (unsigned)done && atomic_load(&crew->caller_asleep))
+      futex_wake(&crew->pending);
   }
 }
 
@@ -111,9 +137,33 @@ static void forget_workers(planish_crew *crew) {
   crew->owner = getpid();
 }
 
-static void hand_out(planish_worker *worker) {
-  atomic_fetch_add(&worker->ticket, 1);
-  if (atomic_load(&worker->asleep)) futex_wake(&worker->ticket);
+static void offer(planish_worker *worker) {
+  atomic_store(&worker->offer, 1);
+  if (atomic_load(&worker->asleep)) futex_wake(&worker->offer);
+}
+
+static int64_t now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Whether the caller should do without workers for now. */
+static bool is_alone(planish_crew *crew, int64_t time) {
+  if (crew->alone_until > time) return true;
+  crew->alone_until = 0;
+  return false;
+}
+
+/* Wait for the workers; `began` is when the caller began its own parts. */
+static void finish(planish_crew *crew, int64_t began) {
+  unsigned left = atomic_load_explicit(&crew->pending, memory_order_acquire);
+  if (!left) return;
+  int64_t own_end = now();
+  do await(&crew->pending, left, &crew->caller_asleep, crew->spin);
+  while ((left = atomic_load_explicit(&crew->pending, memory_order_acquire)));
+  int64_t end = now(), stall = end - own_end;
+  if (stall > STALL_NS && stall > own_end - began) crew->alone_until = end + stall * ALONE_FACTOR / crew->offered;
 }
 
 static void run(planish_pool *pool, void (*part)(void *data, int32_t index), void *data, int32_t parts) {
@@ -124,17 +174,27 @@ static void run(planish_pool *pool, void (*part)(void *data, int32_t index), voi
     for (int32_t i = 0; i < parts; i++) part(data, i);
     return;
   }
+  int64_t began = now();
+  if (is_alone(crew, began)) {
+    atomic_store_explicit(&crew->busy, 0, memory_order_release);
+    for (int32_t i = 0; i < parts; i++) part(data, i);
+    return;
+  }
   while (crew->started < parts - 1 && start_worker(crew, crew->started + 1)) crew->started++;
   int32_t helpers = crew->started < parts - 1 ? crew->started : parts - 1;
   crew->part = part;
   crew->data = data;
+  crew->offered = helpers;
   atomic_store(&crew->pending, (unsigned)helpers);
-  for (int32_t i = 1; i <= helpers; i++) hand_out(&crew->workers[i]);
+  for (int32_t i = 1; i <= helpers; i++) offer(&crew->workers[i]);
   part(data, 0);
   for (int32_t i = helpers + 1; i < parts; i++) part(data, i); /* threads that could not be started */
-  unsigned left;
-  while ((left = atomic_load_explicit(&crew->pending, memory_order_acquire)))
-    await(&crew->pending, left, &crew->caller_asleep, crew->spin);
+  for (int32_t i = 1; i <= helpers; i++) {
+    if (!take(crew, i)) continue;
+    part(data, i);
+    atomic_fetch_sub_explicit(&crew->pending, 1, memory_order_relaxed);
+  }
+  finish(crew, began);
   atomic_store_explicit(&crew->busy, 0, memory_order_release);
 }
 
@@ -180,7 +240,7 @@ void planish_pool_destroy(planish_pool *pool) {
   planish_crew *crew = pool->state;
   if (is_forked(crew)) forget_workers(crew);
   atomic_store(&crew->ending, true);
-  for (int32_t i = 1; i <= crew->started; i++) hand_out(&crew->workers[i]);
+  for (int32_t i = 1; i <= crew->started; i++) offer(&crew->workers[i]);
   for (int32_t i = 1; i <= crew->started; i++) pthread_join(crew->workers[i].thread, NULL);
   munmap(crew->alive, (size_t)sysconf(_SC_PAGESIZE));
   free(crew);

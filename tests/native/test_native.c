@@ -109,6 +109,59 @@ static void test_pool(void) {
   CHECK(planish_affinity_count() >= 1);
 }
 
+/* ---- workers that come late or never: threads made below wait at a gate before they begin ---- */
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+
+typedef struct start {
+  void *(*begin)(void *);
+  void *argument;
+} start;
+
+static atomic_int gate_closed;
+
+static void *wait_at_the_gate(void *argument) {
+  start own = *(start *)argument;
+  free(argument);
+  while (atomic_load(&gate_closed)) usleep(100);
+  return own.begin(own.argument);
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*begin)(void *), void *argument) {
+  if (!atomic_load(&gate_closed)) return __real_pthread_create(thread, attributes, begin, argument);
+  start *own = malloc(sizeof *own);
+  CHECK(own);
+  *own = (start){begin, argument};
+  return __real_pthread_create(thread, attributes, wait_at_the_gate, own);
+}
+
+static void test_late(void) {
+  for (int spin = 0; spin < 2; spin++) {
+    planish_pool *pool = planish_pool_create_sized(5, spin);
+    atomic_store(&gate_closed, 1);
+    run_many(pool, 100); /* the caller does all parts */
+    atomic_store(&gate_closed, 0);
+    run_many(pool, 3000); /* the workers come in the middle of it, to parts that are done */
+    planish_pool_destroy(pool);
+  }
+}
+
+static void slow_part(void *data, int32_t index) {
+  if (index == 1) usleep(2000);
+  count_part(data, index);
+}
+
+static void test_stall(void) { /* after a wait the caller works alone for a time, and then not any more */
+  planish_pool *pool = planish_pool_create_sized(3, true);
+  counts c = {{0}, 0};
+  for (int32_t i = 1; i <= 30; i++) {
+    pool->run(pool, slow_part, &c, 3);
+    CHECK(atomic_load(&c.total) == 3 * i);
+    run_many(pool, 20);
+  }
+  planish_pool_destroy(pool);
+}
+
 static void nested_part(void *data, int32_t index) {
   planish_pool *pool = data;
   counts c = {{0}, 0};
@@ -419,6 +472,7 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } tests[] = {{"dtypes", test_dtypes},     {"text", test_text},         {"pool", test_pool},
+               {"late", test_late},         {"stall", test_stall},
                {"nested", test_nested},     {"fork", test_fork},         {"context", test_context},
                {"sizes", test_sizes},       {"refusals", test_refusals}, {"failures", test_failures},
                {"profile", test_profile},
