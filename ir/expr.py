@@ -88,6 +88,11 @@ class Expr:
             case _:
                 return None
 
+    @property
+    def is_data(self) -> bool:
+        """True when a symbol of it is found while the model runs, and is no dimension of an input (`symbol_range`)."""
+        return any(name.startswith("?") for name in self.symbols())
+
     def symbols(self) -> frozenset[str]:
         """Names of all symbols in it."""
         found: set[str] = set()
@@ -245,6 +250,19 @@ class Expr:
         return text
 
 
+def symbol_range(name: str, least: int = 0) -> Range:
+    """The values that a shape symbol may have: `?i...` is an element of a tensor, any i64; `?n...` a size found at run
+    time, 0 or more; all others are the sizes of inputs, of which the caller knows that they are at least `least`."""
+    if name.startswith("?i"):
+        return None, None
+    return (0, None) if name.startswith("?") else (least, None)
+
+
+def symbol_ranges(e: Expr, least: int = 0) -> dict[str, Range]:
+    """`symbol_range` of every symbol in `e`."""
+    return {name: symbol_range(name, least) for name in e.symbols()}
+
+
 # -- constructors -------------------------------------------------------------------------------------------------
 
 
@@ -334,8 +352,19 @@ def _extreme(fn: str, a: Expr, b: Expr) -> Expr:
     difference = (a - b).constant
     if difference is not None:
         return b if (difference > 0) == (fn == "min") else a
+    for one, other in ((a, b), (b, a)):  # max(a, max(a, b)) is max(a, b)
+        if _is_call(one, fn, other):
+            return one
     first, second = sorted((a, b), key=str)
     return Expr({(Call(fn, (first, second)),): 1})
+
+
+def _is_call(e: Expr, fn: str, arg: Expr) -> bool:
+    match e.terms:
+        case (((Call(fn=name, args=args),), 1),):
+            return name == fn and arg in args
+        case _:
+            return False
 
 
 def product(dims: Iterable[Dim]) -> Dim:

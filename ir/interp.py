@@ -14,10 +14,14 @@ import numpy as np
 
 from .core import Function, Graph, Module, Op, Region, Value
 from .errors import PlanishError
-from .expr import as_expr
+from .expr import Expr, as_expr
 from .kernel.buffers import Buffer, bind_symbols, concrete, storage_elements
 from .kernel.form import Kernel, KernelOp
 from .kernel.interp import EvaluationError, execute, run_kernel
+from .ops.host.base import HostOp
+from .ops.host.bind import Bind, Check
+from .ops.host.control import If as PlanIf
+from .ops.host.control import Loop
 from .ops.symbols import known_symbols
 from .program import Alloc, Call, If, Input, Output, Program, View, Weight
 from .types import DTYPES, TensorType
@@ -65,14 +69,15 @@ def run_graph(graph: Graph | Module, inputs: Mapping[str, Array]) -> dict[str, A
     """The outputs, by name, of a graph (or of a module's `main`) for inputs by name. A value is freed after its last
     use. Outputs without a name are called `0`, `1`, ... Raises `PlanishError` for inputs that do not fit."""
     graph = graph.main if isinstance(graph, Module) else graph
-    arrays, symbols = _inputs(graph.params, [p.name or str(i) for i, p in enumerate(graph.params)], inputs)
+    names = [p.name or str(i) for i, p in enumerate(graph.params)]
+    arrays, symbols = _inputs(graph.params, names, inputs, graph.attributes)
     results = _run_region(graph.body, arrays, symbols)
     names = graph.result_names or [str(i) for i in range(len(results))]
     return dict(zip(names, results, strict=True))
 
 
 def _inputs(
-    params: Sequence[Value], names: Sequence[str], inputs: Mapping[str, Array]
+    params: Sequence[Value], names: Sequence[str], inputs: Mapping[str, Array], attributes: Mapping[str, Any]
 ) -> tuple[list[Array], dict[str, int]]:
     unknown = sorted(inputs.keys() - set(names))
     missing = [name for name in names if name not in inputs]
@@ -91,26 +96,97 @@ def _inputs(
             if p.type.shape is not None:
                 ranked.append((p.type, array.shape, f"input {name}"))
         arrays.append(array)
+    for number, element, symbol in attributes.get("bindings", ()):
+        symbols[symbol] = int(np.asarray(arrays[number]).reshape(-1)[element])
     bind_symbols([t for t, _, _ in ranked], [s for _, s, _ in ranked], [n for _, _, n in ranked], symbols)
+    for zero, nonnegative, message, loc in attributes.get("checks", ()):
+        Check(zero, nonnegative, message, loc=loc).test(symbols)
     return arrays, symbols
 
 
-def _run_region(region: Region, arguments: Sequence[Array], symbols: Mapping[str, int]) -> list[Array]:
+def _run_region(
+    region: Region, arguments: Sequence[Array], symbols: dict[str, int], outer: Mapping[Value, Array] | None = None
+) -> list[Array]:
+    """The results of a region. `symbols` grows by those that its operations give values to; `outer` holds the values
+    that are visible around the region."""
     left = {v: len(v.uses) for v in region.params}
-    arrays: dict[Value, Array] = dict(zip(region.params, arguments, strict=True))
+    arrays: dict[Value, Array] = {**(outer or {}), **dict(zip(region.params, arguments, strict=True))}
     for op in region:
         if op.terminator:
             return [arrays[v] for v in op.inputs]
-        results = evaluate(op, [None if v is None else arrays[v] for v in op.operands], symbols)
+        results = _run_op(op, arrays, symbols)
         for value, array in zip(op.results, results, strict=True):
             left[value] = len(value.uses)
             if left[value]:
                 arrays[value] = array
         for v in op.inputs:
-            left[v] -= 1
+            left[v] = left.get(v, 0) - 1
             if not left[v]:
                 del arrays[v]
     return []
+
+
+def _run_op(op: Op, arrays: Mapping[Value, Array], symbols: dict[str, int]) -> Sequence[Array]:
+    """The results of one operation; what belongs to plans is done here, everything else by `evaluate`."""
+    operands = [None if v is None else arrays[v] for v in op.operands]
+    match op:
+        case Bind():
+            symbols.update(op.values(operands[0]))
+            return ()
+        case Check():
+            op.test(symbols)
+            return ()
+        case PlanIf():
+            chosen = op.then if bool(np.all(operands[0])) else op.otherwise
+            results: Sequence[Array] = _run_region(chosen, (), dict(symbols), arrays)
+        case Loop():
+            results = _run_loop(op, arrays, symbols)
+        case _:
+            results = evaluate(op, operands, symbols)
+            if not isinstance(op, HostOp):
+                return results
+    for value, array in zip(op.results, results, strict=True):
+        _learn(value.type, array, getattr(op, "sizes", ()), symbols)
+    return results
+
+
+def _learn(type: Any, array: Array, sizes: Sequence[str], symbols: dict[str, int]) -> None:
+    """Give those symbols of `sizes` that are dimensions of `type` their values."""
+    if isinstance(type, TensorType) and type.shape is not None:
+        for dim, n in zip(type.shape, np.shape(array), strict=True):
+            if isinstance(dim, Expr) and dim.symbol is not None and dim.symbol in sizes:
+                symbols[dim.symbol] = int(n)
+
+
+def _run_loop(op: Loop, arrays: Mapping[Value, Array], symbols: Mapping[str, int]) -> list[Array]:
+    """All rounds of a loop."""
+    limit = None if op.limit is None else int(np.asarray(arrays[op.limit]).reshape(()))
+    going = op.condition is None or bool(np.all(arrays[op.condition]))
+    carried = [arrays[v] for v in op.carried]
+    scanned: list[list[Array]] = [[] for _ in op.results[len(carried) :]]
+    number = 0
+    while going and (limit is None or number < limit):
+        inner = dict(symbols)
+        arguments = [np.array(number, np.int64), *carried]
+        for param, array in zip(op.body.params, arguments, strict=True):
+            _learn(param.type, array, op.rounds, inner)
+        results = _run_region(op.body, arguments, inner, arrays)
+        going = bool(np.all(results[0]))
+        carried = results[1 : len(carried) + 1]
+        for items, item in zip(scanned, results[len(carried) + 1 :], strict=True):
+            items.append(np.asarray(item))
+        number += 1
+    stacks = zip(scanned, op.results[len(carried) :], strict=True)
+    return carried + [_stack(items, value.tensor, symbols) for items, value in stacks]
+
+
+def _stack(items: Sequence[Array], type: TensorType, symbols: Mapping[str, int]) -> Array:
+    """Values of all rounds along a new dimension; of no rounds: a tensor without elements."""
+    if items:
+        return np.stack(items)
+    known = [d if isinstance(d, int) else d.evaluate(symbols) if d.symbols() <= symbols.keys() else 0
+             for d in (type.shape or (0,))[1:]]  # fmt: skip
+    return np.zeros((0, *known), DTYPES[type.dtype].numpy)
 
 
 # -- programs -------------------------------------------------------------------------------------------------------
@@ -129,7 +205,7 @@ def run_program(module: Module, inputs: Mapping[str, Array], name: str = "progra
         program = programs[0]
     given = sorted((op for op in program.walk() if isinstance(op, Input)), key=lambda op: op.index)
     labels = [op.label or str(op.index) for op in given]
-    arrays, symbols = _inputs([op.result for op in given], labels, inputs)
+    arrays, symbols = _inputs([op.result for op in given], labels, inputs, program.attributes)
     machine = _ProgramMachine(module, program, dict(zip(given, arrays, strict=True)), symbols)
     machine.region(program.body)
     return {label: buffer.array() for label, buffer in machine.outputs.items()}

@@ -1,11 +1,11 @@
-"""Types of values: element types, tensors (with a physical layout), kernel scalars, tuples, sequences, optionals.
+"""Types of values: element types, tensors (with a physical layout), kernel scalars, tuples, sequences, optionals, maps.
 
 The text form of every type is its `str`; `ir.text` reads it back. Types are immutable and compare by content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TypeAlias
@@ -14,8 +14,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .assume import assume_equal, may_assume_equal
-from .expr import Dim, Expr, as_dim, as_expr, const, floordiv, mod, product
+from .assume import assume_equal, may_assume_equal, require_zero
+from .expr import Dim, Expr, as_dim, as_expr, const, floordiv, maximum, minimum, mod, product
 from .expr import ceildiv as _ceildiv
 
 
@@ -261,7 +261,48 @@ class OptionalType:
         return f"optional<{self.item}>"
 
 
-Type: TypeAlias = TensorType | ScalarType | TupleType | SequenceType | OptionalType
+@dataclass(frozen=True)
+class MapType:
+    """A dictionary: `key` is i64 or string, the values are of type `item` (tensors of rank 0 for numbers)."""
+
+    key: str
+    item: Type
+
+    def __str__(self) -> str:
+        return f"map<{self.key}, {self.item}>"
+
+
+Type: TypeAlias = TensorType | ScalarType | TupleType | SequenceType | OptionalType | MapType
+
+
+def type_symbols(type: Type) -> frozenset[str]:
+    """Names of the symbols in the shapes inside a type."""
+    match type:
+        case TensorType():
+            return type.symbols
+        case SequenceType(item=item) | OptionalType(item=item) | MapType(item=item):
+            return type_symbols(item)
+        case TupleType(items=items):
+            return frozenset[str]().union(*map(type_symbols, items))
+        case _:
+            return frozenset()
+
+
+def substituted_type(type: Type, known: Mapping[str, Dim]) -> Type:
+    """`type` with what is known of the symbols in its shapes."""
+    match type:
+        case TensorType(shape=shape) if shape is not None and type.symbols & known.keys():
+            return replace(type, shape=tuple(as_dim(as_expr(d).substitute(known)) for d in shape))
+        case SequenceType(item=item):
+            return SequenceType(substituted_type(item, known))
+        case OptionalType(item=item):
+            return OptionalType(substituted_type(item, known))
+        case MapType(key=key, item=item):
+            return MapType(key, substituted_type(item, known))
+        case TupleType(items=items):
+            return TupleType(tuple(substituted_type(t, known) for t in items))
+        case _:
+            return type
 
 
 def tensor(dtype: str, *shape: Dim) -> TensorType:
@@ -270,8 +311,9 @@ def tensor(dtype: str, *shape: Dim) -> TensorType:
 
 
 def broadcast(shapes: Iterable[Sequence[Dim]]) -> tuple[Dim, ...] | None:
-    """NumPy's broadcast of shapes; None when they do not fit. A symbol against 1 gives the symbol; a symbol against
-    a number above 1 gives the number; two different symbols do not fit, unless `ir.assume` lets them."""
+    """NumPy's broadcast of shapes; None when they do not fit. A symbol against 1 gives the symbol; a symbol of an
+    input's shape against a number above 1 gives the number; two different symbols give the larger one of them, unless
+    `ir.assume` takes them to be equal (`broadcast_index` in `ir.ops.base` reads such operands)."""
     result: list[Dim] = []
     for shape in shapes:
         dims = [as_dim(d) for d in shape]
@@ -283,9 +325,48 @@ def broadcast(shapes: Iterable[Sequence[Dim]]) -> tuple[Dim, ...] | None:
             if have == 1:
                 result[offset + i] = d
             elif d not in (1, have):
-                symbolic = isinstance(have, Expr) + isinstance(d, Expr)
-                if symbolic == 0 or (symbolic == 2 and not may_assume_equal(have, d)):
+                joined = _broadcast_dim(have, d)
+                if joined is None:
                     return None
-                assume_equal(have, d)
-                result[offset + i] = d if isinstance(have, Expr) and isinstance(d, int) else have
+                result[offset + i] = joined
     return tuple(result)
+
+
+def _broadcast_dim(a: Dim, b: Dim) -> Dim | None:
+    """The size of two different dimensions, neither of them the number 1, that broadcast."""
+    match a, b:
+        case int(), int():
+            return None
+        case (int() as n, Expr() as e) | (Expr() as e, int() as n):
+            if e.is_data:
+                require_zero((e - n) * (e - 1))
+            else:
+                assume_equal(e, n)
+            return n
+        case Expr(), Expr():
+            if may_assume_equal(a, b):
+                assume_equal(a, b)
+                return a
+            largest = maximum(a, b)
+            if largest in (a, b):  # `b` is `max(a, ...)`, of a broadcast that was checked
+                return as_dim(largest)
+            require_zero((a - b) * (a - 1) * (b - 1))
+            return as_dim(largest if not (a.is_data or b.is_data) else largest * minimum(minimum(a, b), 1))
+        case _:
+            return None
+
+
+def broadcasts_to(dims: Sequence[Dim], shape: Sequence[Dim]) -> bool:
+    """Whether a tensor of `dims` broadcasts to `shape`, which stays as it is."""
+    if len(dims) > len(shape):
+        return False
+    for d, n in zip(dims, shape[len(shape) - len(dims) :], strict=True):
+        if d in (1, n):
+            continue
+        if isinstance(d, int) and isinstance(n, int):
+            return False
+        if isinstance(d, int) or (isinstance(n, int) and not d.is_data) or may_assume_equal(d, n):
+            assume_equal(d, n)
+        else:
+            require_zero((d - n) * (d - 1))
+    return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..ir.constants import FileSource
 from ..ir.core import Module, Op, Value
-from ..ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum
+from ..ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, symbol_ranges
 from ..ir.kernel.form import Kernel, Read, Write
 from ..ir.program import Alloc, Call, Program, Weight
 from .analysis.access import accesses, dims_around, ranges_of
@@ -226,7 +226,7 @@ def _at_least(a: Dim, b: Dim) -> bool:
     if a == b or as_expr(a) == maximum(a, b):
         return True
     difference = as_expr(a) - b
-    low, _ = difference.bounds(dict.fromkeys(difference.symbols(), (0, None)))
+    low, _ = difference.bounds(symbol_ranges(difference))
     return low is not None and low >= 0
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 from ...ir.core import Op, Region, Value
 from ...ir.errors import PlanishError
-from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, const, floordiv, mod, product
+from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, const, floordiv, mod, product, symbol_range
 from ...ir.kernel.form import Const, Index, Kernel, Local, Map, Scalar, Schedule, Stage
 from ...ir.target_info import TargetInfo
 from ...ir.types import TensorType
@@ -86,6 +87,17 @@ def emit_kernel(
     return KernelCode(text, tuple(stages), tuple(op.result.tensor for op in tops))
 
 
+def _expressions(op: Op) -> list[Expr]:
+    """The expressions in the attributes of an operation."""
+    found: list[Expr] = []
+    for value in op.attributes.values():
+        if isinstance(value, Expr):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [e for e in cast("tuple[Any, ...]", value) if isinstance(e, Expr)]
+    return found
+
+
 def _split(region: Region) -> list[list[Op]]:
     """The operations of each stage function. Normally one stage each; when scalars computed by one top-level
     operation are used by another, everything becomes one function."""
@@ -132,6 +144,8 @@ class _StageFunction:
                     used |= as_expr(d.extent).symbols()
             if isinstance(op, Local):
                 used |= op.result.tensor.symbols
+            for e in _expressions(op):  # numbers from data may be in maps alone
+                used |= e.symbols() & set(names)
         declared = {d.name for op in self.kernel.walk() if isinstance(op, Stage) for d in op.dims}
         for name in sorted(used - declared):
             if name not in names:
@@ -139,7 +153,7 @@ class _StageFunction:
                     f"kernel @{self.kernel.name}: shape symbol {name} is not one of the program's: {list(names)}"
                 )
             at = self.b.address(V(PTR, "%symbols"), "i64", names.index(name))
-            self.exprs.bind(name, self.b.load(I64, at, 8, ", !invariant.load !4"), (0, None))
+            self.exprs.bind(name, self.b.load(I64, at, 8, ", !invariant.load !4"), symbol_range(name))
 
     # -- memory of nested locals --------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ a node uses them as data.
 from __future__ import annotations
 
 import copy
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,19 +17,21 @@ from ...ir.constants import Constant, ConstantData
 from ...ir.core import Builder, Op, Region, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Call, Dim, Expr, as_dim
+from ...ir.expr import symbol_ranges as ranges_of
 from ...ir.ops.arith import Add, Cast, Div, FloorMod, Maximum, Minimum, Mul
 from ...ir.ops.base import TensorOp
 from ...ir.ops.reduce import Sum
-from ...ir.ops.shape import Concat, Expand, Reshape
+from ...ir.ops.shape import Concat, Expand, Reshape, Slice
 from ...ir.types import DTYPES, TensorType
+from .symbols import Symbols
 
 MAX_KNOWN = 4096  # elements up to which integer tensors are tracked and constant operands evaluated
 TRACKED = ("i64", "i32", "bool")
 
 
 def symbol_ranges(e: Expr) -> dict[str, tuple[int | None, int | None]]:
-    """What is known of an expression's symbols: they are sizes, and a dimension of size 0 is no symbol's value."""
-    return dict.fromkeys(e.symbols(), (1, None))
+    """What is known of an expression's symbols: those of inputs are sizes, and 0 is no size of an input."""
+    return ranges_of(e, 1)
 
 
 def simplified(e: Expr) -> Dim:
@@ -79,10 +81,11 @@ class Known:
 
 
 class Item:
-    """One ONNX name. At least one of the first three is there; the others are made when asked for. A sequence has
-    `parts` instead, its elements; an optional that is empty is a sequence without parts (`parts` is then `()`)."""
+    """One ONNX name. At least one of the first three is there; the others are made when asked for. A sequence of known
+    length has `parts` instead, its elements; an optional that is empty is a sequence without parts (`parts` is then
+    `()`). `recipe` computes the elements as expressions of symbols, where a shape depends on them."""
 
-    __slots__ = ("data", "known", "parts", "value")
+    __slots__ = ("data", "known", "parts", "recipe", "value")
 
     def __init__(
         self,
@@ -95,12 +98,18 @@ class Item:
         self.data = data
         self.known = known
         self.parts = parts
+        self.recipe: Callable[[], Known | None] | None = None
+
+    @property
+    def is_tensor(self) -> bool:
+        """True for a tensor, False for a sequence, an optional or a map."""
+        return self.parts is None and (self.value is None or isinstance(self.value.type, TensorType))
 
     @property
     def type(self) -> TensorType:
         """Its tensor type, without making a value."""
-        if self.parts is not None:
-            raise Unsupported("a sequence where a tensor is expected")
+        if not self.is_tensor:
+            raise Unsupported("a sequence, optional or map where a tensor is expected")
         if self.value is not None:
             return self.value.tensor
         if self.data is not None:
@@ -112,8 +121,9 @@ class Item:
 class Scope:
     """The names of one graph and the region that its operations go to."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, symbols: Symbols) -> None:
         self.builder = Builder(region)
+        self.symbols = symbols
         self.items: MutableMapping[str, Item | None] = {}  # None: made by a node that cannot be compiled
         self._evaluated: dict[Value, np.ndarray | None] = {}
 
@@ -132,7 +142,7 @@ class Scope:
     def item_value(self, item: Item, name: str = "") -> Value:
         """The value of an item; `name` is what its value is called if it is made here."""
         if item.parts is not None:
-            raise Unsupported("a sequence where a tensor is expected")
+            return self._sequence(item)
         if item.value is None:
             if item.data is not None:
                 constant = Constant(item.data)
@@ -148,15 +158,29 @@ class Scope:
         """A constant value."""
         return self.builder.insert(Constant(data)).result
 
-    def known(self, name: str) -> Known | None:
-        """The elements of a small integer or bool tensor, where they are known."""
+    def known(self, name: str, bind: bool = False) -> Known | None:
+        """The elements of a small integer or bool tensor, where they are known. With `bind`, elements that only the run
+        knows become symbols."""
         item = self.items[name]
         assert item is not None
-        if item.parts is None and item.known is None and item.type.dtype in TRACKED and self._is_small(item.type):
+        if not item.is_tensor or item.type.dtype not in TRACKED or not self._is_small(item.type):
+            return None
+        if item.known is None:
             array = self.array(name)
             if array is not None:
                 item.known = Known.of(array.astype(np.object_), item.type.dtype)
+            elif bind:
+                item.known = self._bound(item, name)
         return item.known
+
+    def _bound(self, item: Item, name: str) -> Known | None:
+        recipe, item.recipe = item.recipe, None
+        found = None if recipe is None else recipe()
+        if found is not None or item.value is None or not self.symbols.can_bind(item.value):
+            return found
+        dims = np.empty(item.type.elements, np.object_)
+        dims[:] = self.symbols.elements(item.value, name)
+        return Known(dims.reshape(item.type.static_shape), item.type.dtype)
 
     def array(self, name: str, limit: int = MAX_KNOWN) -> np.ndarray | None:
         """The elements of a constant (or of a small tensor computed from constants); None when they are not known."""
@@ -170,7 +194,7 @@ class Scope:
             return item.data.array() if item.data.elements <= limit else None
         if item.known is not None:
             return item.known.numbers()
-        if item.value is None:
+        if item.value is None or not item.is_tensor:
             return None
         return self._evaluate(item.value, 0)
 
@@ -239,6 +263,8 @@ class Scope:
             for atom in monomial:
                 if isinstance(atom, Call):
                     part = self._call_value(atom, dtype)
+                elif atom.name in self.symbols.places:
+                    part = self._element(*self.symbols.places[atom.name], dtype)
                 else:
                     ones = self._insert(Expand(self._number(1, "i64"), (Expr({(atom,): 1}),)))
                     part = self._insert(Sum(ones, (0,), False))
@@ -247,6 +273,13 @@ class Scope:
             total = term if total is None else self._insert(Add(total, term))
         assert total is not None
         return total
+
+    def _element(self, value: Value, index: int, dtype: str) -> Value:
+        """One element of a value whose elements are symbols."""
+        count = int(np.prod(value.tensor.static_shape, dtype=np.int64))
+        flat = value if value.tensor.shape == (count,) else self._insert(Reshape(value, (count,)))
+        part = self._insert(Reshape(self._insert(Slice(flat, (index,), (index + 1,), (1,))), ()))
+        return part if part.tensor.dtype == dtype else self._insert(Cast(part, dtype))
 
     def _call_value(self, call: Call, dtype: str) -> Value:
         a, b = (self._dim_value(as_dim(e), dtype) for e in call.args)

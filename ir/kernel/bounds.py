@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..expr import Dim, Expr, Range, as_dim, as_expr, const
+from ..expr import Dim, Expr, Range, as_dim, as_expr, const, symbol_range
 from .form import LoopDim
 
 BUDGET = 1 << 17  # points that are tried before only edges are
@@ -69,7 +69,7 @@ def _never_positive(e: Expr, domain: Domain) -> bool:
             if c:
                 e = e.substitute({d.name: as_expr(d.extent) - 1 if c > 0 else const(0)})
     ranges = domain.ranges
-    known = {name: ranges.get(name, (0, None)) for name in e.symbols()}
+    known = {name: ranges.get(name) or symbol_range(name) for name in e.symbols()}
     high = e.bounds(known)[1]
     return high is not None and high <= 0
 
@@ -78,6 +78,8 @@ def _try_symbols(e: Expr, low: Dim, high: Dim, domain: Domain) -> str | None:
     bounds = as_expr(low), as_expr(high)
     exprs = [e, *bounds, *(as_expr(d.extent) for d in domain.dims)]
     symbols = sorted(frozenset[str]().union(*(x.symbols() for x in exprs)) - domain.names)
+    if any(name.startswith("?") for name in symbols):
+        return None  # what relates numbers that are found at run time stands in checks
     for pair in TRIED:
         env: dict[str, int] = {s: pair[i % 2] for i, s in enumerate(symbols)}
         values = _points(e, domain, env)

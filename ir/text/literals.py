@@ -13,7 +13,7 @@ from ..constants import ArraySource, ConstantData, FileSource, LinearSource, Spl
 from ..expr import Expr
 from ..kernel.form import LoopDim, Schedule
 from ..quote import name_text, quote, symbol_text
-from ..types import DTYPES, Layout, OptionalType, ScalarType, SequenceType, TensorType, TupleType
+from ..types import DTYPES, Layout, MapType, OptionalType, ScalarType, SequenceType, TensorType, TupleType
 
 INLINE = 32  # elements of an in-memory constant that are printed in place
 KEYWORDS = frozenset({"true", "false", "none", "inf", "nan"})
@@ -60,7 +60,7 @@ def literal(value: Any, resources: Resources, type: TensorType | None = None) ->
         case Mapping():
             entries = cast("Mapping[str, Any]", value).items()
             return "{" + ", ".join(f"{key_text(k)} = {literal(v, resources)}" for k, v in entries) + "}"
-        case TensorType() | ScalarType() | TupleType() | SequenceType() | OptionalType() | Layout():
+        case TensorType() | ScalarType() | TupleType() | SequenceType() | OptionalType() | MapType() | Layout():
             return str(value)
         case Schedule():
             return _schedule(value, resources)
@@ -105,6 +105,8 @@ def _schedule(schedule: Schedule, resources: Resources) -> str:
     parts: list[str] = []
     for f in fields(schedule):
         value = getattr(schedule, f.name)
+        if f.name == "ahead" and not value:
+            continue
         if f.name == "loops":
             text = "[" + ", ".join(f"{_dim(name)}: {step}" for name, step in value) + "]"
         elif f.name == "vector":

@@ -13,7 +13,18 @@ import numpy as np
 from ..constants import ArraySource, ConstantData, FileSource, LinearSource, SplatSource
 from ..expr import Dim, Expr, as_dim, const, floordiv, maximum, minimum, mod, sym
 from ..kernel.form import LoopDim, Schedule
-from ..types import DTYPES, ROW_MAJOR, Layout, OptionalType, ScalarType, SequenceType, TensorType, TupleType, Type
+from ..types import (
+    DTYPES,
+    ROW_MAJOR,
+    Layout,
+    MapType,
+    OptionalType,
+    ScalarType,
+    SequenceType,
+    TensorType,
+    TupleType,
+    Type,
+)
 from .lexer import Cursor, Token
 
 _CALLS: dict[str, Callable[[Dim, Dim], Expr]] = {"floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum}
@@ -82,10 +93,12 @@ class Reader:
     # -- types --------------------------------------------------------------------------------------------------
 
     def type(self) -> Type:
-        """`f32[1,n]@{...}`, `f32`, `tuple<...>`, `seq<...>`, `optional<...>`."""
+        """`f32[1,n]@{...}`, `f32`, `tuple<...>`, `seq<...>`, `optional<...>`, `map<i64, ...>`."""
         token = self.c.expect_kind("ident", "a type")
         if token.text in ("tuple", "seq", "optional"):
             return self._compound(token)
+        if token.text == "map":
+            return self._map()
         if token.text not in DTYPES:
             raise self.c.fail("a type", token)
         if not self.c.accept("["):
@@ -106,6 +119,14 @@ class Reader:
         if len(items) != 1:
             raise self.c.fail(f"one type in {token.text}<...>", token, f"{len(items)}")
         return SequenceType(items[0]) if token.text == "seq" else OptionalType(items[0])
+
+    def _map(self) -> Type:
+        self.c.expect("<")
+        key = self.c.expect_kind("ident", "the type of a map's keys").text
+        self.c.expect(",")
+        item = self.type()
+        self.c.expect(">")
+        return MapType(key, item)
 
     def layout(self) -> Layout:
         """`@{order=[0,2,3,1], pad=[[0,0],[1,1]]}`."""
@@ -232,7 +253,7 @@ class Reader:
             return self.schedule()
         if token.text in _SOURCES:
             return self.constant()
-        if token.text in DTYPES or token.text in ("tuple", "seq", "optional"):
+        if token.text in DTYPES or token.text in ("tuple", "seq", "optional", "map"):
             return self.type()
         raise self.c.fail('a literal (a symbol is written <n>, a string "n")')
 
