@@ -23,7 +23,7 @@ struct planish_env {
   void **inputs;          /* 16  data of each model input, in order; aligned to the element size only          */
   void **outputs;         /* 24  data of each model output, in order; aligned to the element size only         */
   const int64_t *symbols; /* 32  value of each shape symbol, in the module's order                             */
-  uint8_t *scratch;       /*  40  worker w owns [scratch + w * scratch_stride, + scratch_stride), 64-aligned    */
+  uint8_t *scratch;       /* 40  worker w owns [scratch + w * scratch_stride, + scratch_stride), 64-aligned    */
   int64_t scratch_stride; /* 48  bytes                                                                         */
   void *reserved;         /* 56 */
 };
@@ -33,8 +33,9 @@ typedef int32_t (*planish_task)(planish_env *env, void *const *buffers, const in
                                 int64_t end, int32_t worker);
 
 /* Split [0, count) statically into at most count/grain parts, one per thread of the pool (the caller has part 0), and
- * wait for all of them. A thread prefers its own part but may do another's; `worker` is the part's number. Returns 0, or a nonzero status of one of the parts. `buffers` and `args` are passed on
- * untouched. Not to be called from inside a task. */
+ * wait for all of them. A thread prefers its own part but may do another's; `worker` is the part's number. Returns 0,
+ * or a nonzero status of one of the parts. `buffers` and `args` are passed on untouched. Not to be called from inside
+ * a task. */
 int32_t planish_parallel(planish_env *env, planish_task task, void *const *buffers, const int64_t *args, int64_t count,
                          int64_t grain);
 
