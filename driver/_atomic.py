@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_beside(path: Path) -> Generator[Path]:
+def written_beside(path: Path, *, executable: bool = False) -> Generator[Path]:
     """A temporary path in `path`'s folder; it becomes `path` if the block succeeds and is removed if it fails.
 
     Raises OSError naming `path`, not the temporary file, if the folder is missing or cannot be written.
@@ -25,7 +25,7 @@ def written_beside(path: Path) -> Generator[Path]:
         yield temporary
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp made it private
+        temporary.chmod((0o777 if executable else 0o666) & ~mask)  # mkstemp made it private
         try:
             temporary.replace(path)
         except OSError as error:
