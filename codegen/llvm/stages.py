@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 from ...ir.core import Value
 from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, const, floordiv
+from ...ir.kernel.dots import Packed, packed_sum
 from ...ir.kernel.form import Map, Read, Reduce, Scalar, Scan, Schedule, Stage, Write
 from ...ir.types import DTYPES, ScalarType, TensorType
 from .body import Bodies, Frame
 from .builder import V, i64
+from .dot import Dots
 from .tile import Context, Tile
 
 Leaf = Callable[[Context, list[V]], Sequence[V]]
@@ -34,6 +36,18 @@ class Nest:
         self.vector = schedule.vector if lanes and fits else ""
         self.lanes = lanes
         self.unrolled = not isinstance(stage, Reduce)
+        self.packed: Packed | None = None  # the reduction takes groups of elements in one step
+
+    @property
+    def group(self) -> tuple[str, int]:
+        """The dimension that is taken in groups, and how many points are one."""
+        return (self.packed.dim, self.packed.sum.group) if self.packed is not None else ("", 1)
+
+    def in_groups(self, packed: Packed) -> bool:
+        """Whether all loops over the packed dimension step over whole groups."""
+        size = self.extents[packed.dim]
+        steps = [s for d, s in self.loops if d == packed.dim]
+        return isinstance(size, int) and all(s % packed.sum.group == 0 or s >= size for s in steps)
 
     def is_last(self, level: int) -> bool:
         """Whether the loop at `level` is the innermost of its dimension."""
@@ -59,6 +73,7 @@ class Stages:
         self.bodies = bodies
         self.b = bodies.b
         self.exprs = bodies.exprs
+        self.dots = Dots(bodies)
         bodies.stages = self.emit
 
     def emit(self, stage: Stage, frame: Frame) -> None:
@@ -87,6 +102,13 @@ class Stages:
             DTYPES[op.buffer.tensor.dtype].bytes
             for op in stage.walk()
             if isinstance(op, Read | Write) and isinstance(op.buffer.type, TensorType)
+        ]
+        sizes += [
+            DTYPES[r.type.dtype].bytes
+            for op in stage.walk()
+            if isinstance(op, Reduce)
+            for r in op.results
+            if isinstance(r.type, ScalarType)
         ]
         widest = max([s for s in sizes if s <= 4] or sizes or [4])
         most = self.bodies.target.lanes(max(widest, 2))
@@ -174,23 +196,30 @@ class Stages:
 
     def _leaf(self, nest: Nest, ctx: Context, sizes: Sizes, carried: list[V], leaf: Leaf) -> Sequence[V]:
         tiles: list[Tile] = []
-        unrolled: list[tuple[str, int]] = []
+        unrolled: list[tuple[str, int, int]] = []
+        grouped, group = nest.group
         for d in nest.stage.dims:
             size = sizes[d.name]
             if not isinstance(size, int):
                 assert d.name == nest.vector
                 tiles.append(Tile(d.name, 1, nest.lanes, None, self._some_lanes(size, nest.lanes)))
+            elif d.name == grouped:
+                unrolled.append((d.name, size, group))
             elif d.name == nest.vector or (nest.unrolled and size > 1):
                 tiles.append(nest.tile(d.name, size))
             elif size > 1:
-                unrolled.append((d.name, size))
+                unrolled.append((d.name, size, 1))
         tiled = ctx.tiled(tiles)
         points: list[dict[str, int]] = [{}]
-        for dim, size in unrolled:
-            points = [{**p, dim: n} for p in points for n in range(size)]
+        for dim, size, step in unrolled:
+            points = [{**p, dim: n} for p in points for n in range(0, size, step)]
         for point in points:  # the unrolled steps of a reduction, one after the other
-            moved = {d: ctx.coords[d] + n for d, n in point.items()}
-            carried = list(leaf(tiled.moved(moved) if moved else tiled, carried))
+            here = tiled.moved({d: ctx.coords[d] + n for d, n in point.items()}) if point else tiled
+            if grouped:
+                left = sizes[grouped]
+                assert isinstance(left, int)
+                here = here.tiled([Tile(grouped, min(group, left - point[grouped]))])
+            carried = list(leaf(here, carried))
         return carried
 
     def _some_lanes(self, left: Expr, lanes: int) -> V:
@@ -209,6 +238,7 @@ class Stages:
         elif frame.ctx.vector is not None and frame.ctx.vector.dim in outer:
             lanes = frame.ctx.vector.lanes
         points = [tuple(p.values()) for p in frame.ctx.points(outer)]
+        nest.packed = self._packed(stage, nest, frame.ctx)
         carried: list[V] = []
         for point in points:
             at = dict(zip(outer, point, strict=True))
@@ -242,6 +272,8 @@ class Stages:
     ) -> list[V]:
         frame = Frame(stage.body, ctx)
         self.bodies.run(frame)
+        if nest.packed is not None:
+            return self._add_group(stage, nest.packed, ctx, [dict(zip(outer, p, strict=True)) for p in points], values)
         n, done = len(stage.inits), list(values)
         own = range(ctx.tiles[nest.vector].count) if nest.vector else [None]
         for number, point in enumerate(points):
@@ -256,6 +288,23 @@ class Stages:
                 if mask is not None:
                     new = [self.b.select(mask, a, z) for a, z in zip(new, old, strict=True)]
                 done[start : start + n] = new
+        return done
+
+    def _packed(self, stage: Reduce, nest: Nest, ctx: Context) -> Packed | None:
+        """How `stage` adds up whole groups in each lane of the vector dimension around it, if it can."""
+        packed = packed_sum(stage)
+        fits = packed is not None and not nest.vector and nest.in_groups(packed) and self.dots.fits(packed, ctx)
+        return packed if fits else None
+
+    def _add_group(
+        self, stage: Reduce, packed: Packed, ctx: Context, ats: list[dict[str, int]], old: list[V]
+    ) -> list[V]:
+        """The accumulators after one more group."""
+        done = self.dots.accumulate(packed, ctx, ats, old)
+        if done is None:  # element by element
+            done = list(old)
+            for n in range(ctx.tiles[packed.dim].count):
+                done = [self._step(stage, [v], {**at, packed.dim: n}, ctx)[0] for at, v in zip(ats, done, strict=True)]
         return done
 
     def _step(self, stage: Reduce, old: list[V], at: dict[str, int], ctx: Context) -> list[V]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ...ir.constants import Constant
 from ...ir.core import Value
-from ...ir.expr import Dim, product
+from ...ir.expr import Dim, product, sym
+from ...ir.kernel.dots import narrow_sum
 from ...ir.kernel.form import KernelOp, LoopDim, Read, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ROW_MAJOR, Layout, ScalarType
-from ..analysis.access import accesses
+from ..analysis.access import accesses, stride
 from ..analysis.contraction import Contraction
 from .orders import aligned, channel, contractions, is_param, outer
 
@@ -51,7 +52,27 @@ def panel_layout(c: Contraction, target: TargetInfo | None) -> Layout:
     block = block_size(c, target)
     if not _cuts(c, column, block):
         return _ordered([*lead, *inner, column])
-    return Layout((*lead, column, *inner), ((column, block),))
+    group = _group(c)
+    return Layout((*lead, column, *inner), ((column, block), group) if group else ((column, block),))
+
+
+def _group(c: Contraction) -> tuple[int, int] | None:
+    """Where the factors are narrow, the coordinate of `b` along which so many elements lie in one 32-bit lane: the one
+    whose neighbours are side by side in `a`, too, or at least the longest."""
+    found = narrow_sum(c.reduce)
+    read = c.b.main
+    if found is None or read.result not in (found.x, found.y) or read.fill is not None:
+        return None
+    extents = {d.name: d.extent for d in c.reduce.dims if isinstance(d.extent, int)}
+    fitting = [(d, name) for d, e in enumerate(read.map) for name in extents if e == sym(name)]
+
+    def gain(at: tuple[int, str]) -> tuple[bool, float]:
+        n = extents[at[1]]
+        assert isinstance(n, int)
+        return stride(c.a.main, at[1]) == 1, n / (-(-n // found.group))
+
+    best = max(fitting, key=gain, default=None)
+    return (best[0], found.group) if best is not None and extents[best[1]] != 1 else None
 
 
 def _ordered(order: list[int]) -> Layout:

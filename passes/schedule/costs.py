@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ...ir.core import Op, Value
 from ...ir.expr import Dim, Expr, Range, sym
+from ...ir.kernel.dots import group_dim
 from ...ir.kernel.form import Index, Read, Reduce, Scalar, Scan, Stage, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ScalarType, TensorType
@@ -56,6 +57,8 @@ def extent(d: Dim) -> int:
 def lanes_of(stage: Stage, target: TargetInfo) -> int:
     """Lanes of a vector in `stage`: those of its widest element type of at most four bytes (eight if all are)."""
     sizes = [DTYPES[op.buffer.tensor.dtype].bytes for op in stage.walk() if isinstance(op, Read | Write)]
+    sums = [r.type for op in stage.walk() if isinstance(op, Reduce) for r in op.results]
+    sizes += [DTYPES[t.dtype].bytes for t in sums if isinstance(t, ScalarType)]
     widest = max([s for s in sizes if s <= 4] or sizes or [4])
     return max(1, target.lanes(max(widest, 2)))
 
@@ -71,7 +74,10 @@ def lane_stride(access: Read | Write, dim: str, lanes: int) -> int | None:
     ranges: Mapping[str, Range] = {"@lane": (0, lanes - 1)}
     aligned = math.lcm(lanes, *(size for _, size in t.layout.blocks))
     moved = offset.substitute({dim: sym("@group") * aligned + sym("@lane")}).simplify(ranges)
-    return moved.coefficient("@lane") if moved.is_linear_in("@lane") else None
+    step = moved.coefficient("@lane") if moved.is_linear_in("@lane") else None
+    at, group = group_dim(access) if isinstance(access, Read) else (-1, 1)
+    packed = at >= 0 and step == group and dim not in access.map[at].symbols()
+    return 1 if packed else step  # whole 32-bit lanes side by side
 
 
 @dataclass(frozen=True)

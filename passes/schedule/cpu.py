@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 
 from ...ir.core import Module
+from ...ir.kernel.dots import native_dot, packed_sum
 from ...ir.kernel.form import Kernel, Local, Map, Read, Reduce, Schedule, Stage, Write
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
@@ -138,6 +139,9 @@ def _reduction_tile(
         tiles = -(-extents[rows[-1]] // row_limit(target, count))
         tile = {rows[-1]: -(-extents[rows[-1]] // tiles), woven: count}
         return _blocked(stage, reduce, vector, costs.lanes, order, rows, tile, extents, target)
+    packed = packed_sum(reduce)
+    if packed is not None and not native_dot(target, packed.sum.dtypes[0]):  # registers for widened halves
+        target = replace(target, vector_registers=target.vector_registers - 3)
     halves = halved(n, target, target.vector_bytes // costs.lanes)
     narrow, count = halves or (target, count)
     tile = dict(zip(rows, row_tile([extents[d] for d in rows], count, narrow), strict=True))
@@ -247,6 +251,10 @@ def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
         return Schedule(_loops(order, {vector: count * costs.lanes}), vector)
     if nested or not order:
         return Schedule(_loops(order, {}))
+    packed = packed_sum(stage)
+    if packed is not None:
+        order = [d for d in order if d != packed.dim] + [packed.dim]
+        return Schedule(_loops(order, {packed.dim: 2 * packed.sum.group, **unrolled(stage, order)}))
     return Schedule(_loops(order, unrolled(stage, order) or {order[-1]: 2}))
 
 
