@@ -102,6 +102,27 @@ def test_the_register_block_does_not_spill(target: TargetInfo, panel: int, rows:
         assert len(re.findall(r"\(%rsp|\[sp", body)) <= (0 if target.fused else 4), body
 
 
+@pytest.mark.parametrize("target", [V4, V3, NEON], ids=["avx512", "avx2", "neon"])
+def test_rows_share_the_fetching_of_the_next_weights(target: TargetInfo) -> None:
+    kernel = matmul(100, 256, 64, 32)
+    schedule_kernel(kernel, target)
+    plan, reduce = (next(op.schedule for op in kernel.walk() if isinstance(op, kind)) for kind in (Map, Reduce))
+    assert plan is not None and reduce is not None and plan.ahead == 1 and reduce.step("k") == 2
+    assembly = compile_assembly(emit_kernel(kernel, target, "pk_asm").text, target)
+    loops = [body for body in innermost_loops(assembly) if re.search("vfmadd|fmla", body)]
+    assert loops
+    for body in loops:
+        assert len(re.findall("prefetcht1|prfm", body)) == 1, body
+
+
+def test_fetching_reaches_beyond_the_last_weights_without_harm() -> None:
+    x, w = (np.random.default_rng(6).standard_normal(s).astype(np.float32) for s in ((41, 6), (6, 64)))
+    kernel = matmul(41, 64, 6, 32)
+    schedule(kernel, map=Schedule((("n", 32), ("m", 5)), "n", 1, ahead=1), reduce=Schedule((("k", 2),)))
+    assert "llvm.prefetch" in emit_kernel(kernel, NATIVE, "pk").text
+    np.testing.assert_allclose(load(kernel, NATIVE).run(x, w)[0], x @ w, rtol=1e-4, atol=1e-5)
+
+
 def test_an_object_needs_nothing_but_libm_and_the_runtime() -> None:
     k = KernelBuilder(
         [tensor("f32", 40), tensor("f16", 40), tensor("bf16", 40), tensor("i64", 40)], [tensor("f32", 40)]

@@ -249,6 +249,11 @@ class Memory:
             return self._load_vector(place, dtype, lanes, inside, mask, fill, size)
         return self._load_lanes(place, dtype, lanes, inside, mask, fill)
 
+    def fetch(self, place: Place) -> None:
+        """Have what is at `place` brought near, into the second level of cache. It may lie beyond the buffer's end."""
+        words = [V(I32, text) for text in ("0", "2", "1")]  # a read; near; data
+        self.b.call("llvm.prefetch.p0", None, [self._pointer(place), *words])
+
     def _filled(self, v: V, inside: V, fill: V | None, dtype: str) -> V:
         if fill is None or (fill.text in ("0", "false", "0x0000000000000000") and not inside.ty.lanes):
             return v  # the zeros that were read are the fill

@@ -18,6 +18,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES, ScalarType
 from .access import Buffer, Memory, Place
 from .address import Expressions
+from .ahead import reads_ahead
 from .builder import I64, Builder, Ty, V, lane_constant
 from .scalars import Scalars
 from .tile import Context, Deps, outer_uses, writes
@@ -228,6 +229,10 @@ class Bodies:
         self.frames[region] = frame
         ops = list(region)
         eager = len(ops) > _LONG
+        for buffer, index in reads_ahead(region, frame.ctx, self.deps):
+            self.memory.fetch(
+                self.memory.place(self.buffers[buffer], index, {}, frame.ctx, dict.fromkeys(frame.ctx.tiles, 0))
+            )
         later = _effects_after(ops)
         for op, after in zip(ops, later, strict=True):
             if op in frame.skip:

@@ -56,12 +56,15 @@ class Schedule:
     `vector`: the dimension that lies in vector lanes ("" for none); its last step is a multiple of the vector width.
     `parallel`: number of leading loops that are distributed over threads together; `grain`: least number of their
     iterations worth a thread.
+    `ahead`: how many tiles of `vector` ahead the nested reductions fetch what they read along it (packed weights, which
+    come from memory); the first tiles of rows share the fetching. 0: they fetch nothing.
     """
 
     loops: tuple[tuple[str, int], ...] = ()
     vector: str = ""
     parallel: int = 0
     grain: int = 1
+    ahead: int = 0
 
     def step(self, dim: str) -> int:
         """The last (register) step of `dim`, 1 when it is not mentioned."""

@@ -46,7 +46,7 @@ class _Key:
                 return f"{self.dims[value.name]}:{value.extent}"
             case Schedule():
                 loops = ",".join(f"{self.name(n)}/{step}" for n, step in value.loops)
-                return f"<{loops};{self.name(value.vector)};{value.parallel};{value.grain}>"
+                return f"<{loops};{self.name(value.vector)};{value.parallel};{value.grain};{value.ahead}>"
             case tuple():
                 return "(" + ",".join(map(self.attribute, cast("tuple[Any, ...]", value))) + ")"
             case _:

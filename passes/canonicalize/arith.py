@@ -35,8 +35,8 @@ def drop_multiply_by_one(op: Mul | Div | Pow, b: Builder) -> Sequence[Value] | N
 
 
 def multiply_out(op: Pow, b: Builder) -> Sequence[Value] | None:
-    """`x ** 2` -> `x * x`, `x ** 3` -> `x * x * x`; of floats `x ** -1` -> `1 / x`: a library call per element otherwise.
-    Within 1.5 ulp; higher powers would round too often."""
+    """`x ** 2` -> `x * x`, `x ** 3` -> `x * x * x`; of floats `x ** -1` -> `1 / x`: a library call per element
+    otherwise. Within 1.5 ulp; higher powers would round too often."""
     if op.x.type != op.result.type:
         return None
     if is_splat(op.y, -1) and floating(op.result):

@@ -148,7 +148,15 @@ def _reduction_tile(
     step = count * costs.lanes * narrow.vector_bytes // target.vector_bytes
     if math.prod(tile.values()) * count * len(reduce.inits) > target.vector_registers:
         tile = {}
-    return _blocked(stage, reduce, vector, step, order, rows, tile, extents, target)
+    chosen = _blocked(stage, reduce, vector, step, order, rows, tile, extents, target)
+    return replace(chosen, ahead=1) if panel and _fetches(chosen, rows[-1], extents[rows[-1]], count) else chosen
+
+
+def _fetches(schedule: Schedule, row: str, extent: int, count: int) -> bool:
+    """Whether there are enough row tiles in a block to share the fetching of the next `count` vectors of weights."""
+    steps = [step for name, step in schedule.loops if name == row]
+    block = min(extent, steps[-2]) if len(steps) > 1 else extent
+    return -(-block // steps[-1]) >= 2 * count
 
 
 def _woven(stage: Map, vector: str, lanes: int) -> str:
