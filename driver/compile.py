@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +43,9 @@ from planish.ir.types import TensorType
 from planish.passes import PassContext, PassManager, PassReport
 from planish.runtime import Model, load
 from planish.runtime.escape import log_text
-from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target
+from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target, Tuned
+from planish.tuner import Part, TuneOptions, TuneReport
+from planish.tuning import Tuning
 from planish.variants import Variants, descriptor, join, read_variants, whole_manifest, whole_specs
 
 if TYPE_CHECKING:
@@ -87,6 +89,11 @@ class CompileReport:
     code_bytes: int = 0
     lowered: Lowered | None = None
     """Of profiling builds: what the marks of a run stand for."""
+    tuned: Tuned | None = None
+    """Of builds with measured schedules: how many, and from which database."""
+    tuning: TuneReport | None = None
+    """What was measured during this build."""
+    notes: list[str] = field(default_factory=list[str])
 
     @property
     def total_seconds(self) -> float:
@@ -106,6 +113,7 @@ class Options:
     workers: int | None = None
     cache: bool = True
     triple: str = ""
+    tuning: Tuning | None = None
 
 
 class _Steps:
@@ -137,6 +145,9 @@ def compile_file(
     workers: int | None = None,
     cache: bool = True,
     profile: bool = False,
+    tune: float = 0.0,
+    tune_database: Path | None = None,
+    on_tune: Callable[[str], None] | None = None,
 ) -> CompileReport:
     """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
 
@@ -145,10 +156,13 @@ def compile_file(
     v3 and v4, and takes the best that the CPU can run when it is opened. `opt` 0..3 picks the pipeline, `passes`
     replaces it; `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the
     artifact has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per
-    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`).
+    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`). `tune`
+    seconds are spent on measuring schedules, which go into `tune_database` (default: a file in the cache); a database
+    given without `tune` is only used. `on_tune` hears how far it is.
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
-    options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache, triple)
+    tuning = Tuning.of(tune, tune_database, on_tune)
+    options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache, triple, tuning)
     out = Path(out)
     if not out.parent.is_dir():
         raise PlanishError(f"{out}: the folder {out.parent} does not exist: make it, or choose another place")
@@ -203,13 +217,17 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
     """Every variant of every level down to kernels in machine code: for an ordinary model one."""
     passes: list[list[PassReport]] = []
     for level in levels:
-        context = PassContext(level.target, options.threads or _threads(), options.opt, weights_for=levels[0].target)
+        measured = options.tuning.database if options.tuning else None
+        context = PassContext(level.target, options.threads or _threads(), options.opt, levels[0].target, measured)
         passes += level.variants.each(lambda module, context=context: lower(module, context, options))
     report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
     programs = [[_program(module) for module in level.variants.modules] for level in levels]
     if len(levels) > 1 or levels[0].variants.unranked:
         join([program for group in programs for program in group])
     steps.done("passes")
+    if options.tuning:
+        _tune(levels, programs, options, options.tuning, report)
+        steps.done("tune")
     for level, group in zip(levels, programs, strict=True):
         pairs = list(zip(level.variants.modules, group, strict=True))
         kernels = compile_variants(
@@ -217,6 +235,28 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
         )
         level.parts = [Lowered(m, p, one, level.target) for (m, p), one in zip(pairs, kernels, strict=True)]
     steps.done("kernels")
+
+
+def _tune(
+    levels: Sequence[Level],
+    programs: Sequence[Sequence[Program]],
+    options: Options,
+    tuning: Tuning,
+    report: CompileReport,
+) -> None:
+    """Measure schedules, if there is time for it, and say which are used."""
+    if not any(p.name == "schedule-cpu" for p in report.passes):
+        raise PlanishError("tune: expected a pipeline that chooses schedules (schedule-cpu), -O1 or higher")
+    if tuning.seconds:
+        tuning.database.used = 0
+        for level, group in zip(levels, programs, strict=True):
+            parts = [Part(m, p) for m, p in zip(level.variants.modules, group, strict=True)]
+            threads, workers = options.threads or _threads(), options.workers or _threads()
+            share = tuning.seconds / len(levels)
+            tuning.run(parts, level.target, TuneOptions(share, threads, workers, options.opt, options.cache))
+        tuning.save()
+        report.tuning = tuning.report
+    report.tuned, report.notes = tuning.tuned(), [*report.notes, *tuning.notes]
 
 
 def _descriptors(
@@ -289,6 +329,7 @@ def make_manifest(
         memory=memory,
         versions={"planish": __version__, "llvm": llvm_version()},
         self_test=selftest,
+        tuned=report.tuned,
     )
 
 
@@ -339,26 +380,27 @@ def compile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
+    tune: float = 0.0,
+    tune_database: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Compile `model` (a path, the bytes of an ONNX file, or a `ModelProto`) and load it.
 
-    The library is kept in the cache, so the second call for the same model and options only loads it. Raises
-    `PlanishError` when the model cannot be compiled.
+    The library is kept in the cache, so the second call for the same model and options only loads it. The first call
+    with `tune` measures schedules for that many seconds and keeps them in the file `tune_database` (docs/TUNING.md).
+    Raises `PlanishError` when the model cannot be compiled.
     """
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
     source = Path(model) if isinstance(model, str | os.PathLike) else model
-    key = _library_key(
-        source,
-        repr(
-            (threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()), sorted((ranks or {}).items()))
-        ),
-    )
+    base = (threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()), sorted((ranks or {}).items()))
+    database = None if tune_database is None else Path(tune_database)
+    tuning = Tuning.of(tune, database, None)
+    key = _library_key(source, repr((*base, tuning.identity) if tuning else base))
     place = Cache("models").folder / f"{key}.so"
-    if not place.exists():
+    if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
         compile_file(
             source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
-            shapes=shapes, ranks=ranks, workers=workers,
+            shapes=shapes, ranks=ranks, workers=workers, tune=tune, tune_database=database,
         )  # fmt: skip
     return load(place, threads=threads)
 

@@ -20,7 +20,7 @@ import difflib
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from ..ir.core import Graph, Module
 from ..ir.errors import PlanishError, VerifyError
@@ -29,18 +29,23 @@ from ..ir.target_info import TargetInfo
 from ..ir.verifier import verify as verify_module
 from .pipelines import PIPELINES
 
+if TYPE_CHECKING:
+    from .schedule.database import ScheduleDatabase
+
 PASSES: dict[str, type[Pass]] = {}  # name -> class; filled by subclassing
 
 
 @dataclass(frozen=True)
 class PassContext:
     """What a pass may know beyond the module: the target (None: none chosen yet), threads the model will run on, the
-    optimization level 0..3, and, where one artifact has code for several targets, the one that weights are made for."""
+    optimization level 0..3, where one artifact has code for several targets the one that weights are made for, and
+    schedules that were measured before."""
 
     target: TargetInfo | None = None
     threads: int = 1
     opt: int = 3
     weights_for: TargetInfo | None = None
+    measured: ScheduleDatabase | None = None
 
     @property
     def weights_target(self) -> TargetInfo | None:

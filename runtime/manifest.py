@@ -93,6 +93,14 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """That schedules were measured: for how many kernels, and the digest of the database that has them (SHA-256)."""
+
+    kernels: int
+    database: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that is known about an artifact."""
 
@@ -108,6 +116,7 @@ class Manifest:
     self_test: SelfTest | None = None
     variants: tuple[Variant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    tuned: Tuned | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -115,6 +124,8 @@ class Manifest:
         data = asdict(self)
         if not self.variants:  # nearly always
             del data["variants"], data["refusals"]
+        if self.tuned is None:
+            del data["tuned"]
         return json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -176,6 +187,7 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
         "target": Target(target.get("triple", ""), target.get("cpu", ""), tuple(target.get("features", ()))),
         "memory": _memory(data),
         "self_test": _self_test(data.get("self_test")),
+        "tuned": Tuned(**_known(Tuned, data["tuned"])) if data.get("tuned") else None,
         "variants": tuple(map(_variant, data.get("variants", ()))),
         "refusals": tuple(Refusal(dict(r["ranks"]), r["reason"]) for r in data.get("refusals", ())),
     }

@@ -87,11 +87,24 @@ def _emit_kernels(module: Module, program: Program, target: TargetInfo, symbols:
 def _emit(
     kernel: Kernel, call: Call, program: Program, target: TargetInfo, noalias: list[bool]
 ) -> tuple[KernelCode, str]:
-    text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
-    symbol = "pk_" + digest(text, repr((noalias, program.symbols, target.cpu, target.features)))[:20]
     if len(call.args) != len(kernel.params):
         raise PlanishError(f"{call.loc}: expected {len(kernel.params)} buffers of @{kernel.name}, got {len(call.args)}")
-    return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=program.symbols), symbol
+    return kernel_code(kernel, target, noalias, program.symbols)
+
+
+def kernel_code(
+    kernel: Kernel, target: TargetInfo, noalias: Sequence[bool], symbols: Sequence[str]
+) -> tuple[KernelCode, str]:
+    """The code of `kernel` in a program with these shape symbols, and its name by content. `noalias` is as for
+    `emit_kernel`."""
+    text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
+    symbol = "pk_" + digest(text, repr((list(noalias), tuple(symbols), target.cpu, target.features)))[:20]
+    return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=symbols), symbol
+
+
+def private_buffers(program: Program, kernel: str) -> list[bool]:
+    """For each parameter of `kernel`, whether it overlaps no other one in any call of it."""
+    return _noalias(program, kernel)
 
 
 def _noalias(program: Program, kernel: str) -> list[bool]:

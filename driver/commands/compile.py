@@ -23,6 +23,7 @@ Compile a model ahead of time.
   planish compile net.onnx -o net.so --cpu x86-64-v3 --shape batch=8
   planish compile net.onnx -o net --cpu portable  one executable for x86-64-v2, v3 and v4
   planish compile net.onnx -o net --triple aarch64-linux-gnu     for another machine: pip install planish[cross]
+  planish compile net.onnx -o net.so --threads 1 --tune 60       measure schedules on this machine for a minute
 """
 
 
@@ -52,8 +53,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--disable", metavar="PASS", action="append", default=[], help="leave out a pass; may be repeated"
     )
+    parser.add_argument(
+        "--tune", metavar="SECONDS", type=seconds, default=0.0, help="measure schedules for so long and use the fastest"
+    )
+    parser.add_argument(
+        "--tune-database",
+        metavar="FILE.json",
+        type=Path,
+        help="where measured schedules are kept; without --tune they are only used (default: a file in the cache, and "
+        "none without --tune)",
+    )
     add_shape(parser)
     add_json(parser)
+
+
+def seconds(text: str) -> float:
+    """An argument type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    return value
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out: Path = arguments.output
     kind: str = arguments.emit or BY_SUFFIX.get(out.suffix, "lib")
-    with progress(f"compiling {arguments.model.name}"):
+    with progress(f"compiling {arguments.model.name}") as say:
         report = compile_file(
             arguments.model,
             out,
@@ -75,6 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
             disable=arguments.disable,
             shapes=dict(arguments.shapes),
             ranks=dict(arguments.ranks),
+            tune=arguments.tune,
+            tune_database=arguments.tune_database,
+            on_tune=lambda text: say(f"{arguments.model.name}: {text}"),
         )
     show(out, kind, report, arguments.json)
     return 0
@@ -103,6 +128,26 @@ def show(out: Path, kind: str, report: CompileReport, as_json: bool) -> None:
     parts = f"code {size(report.code_bytes)}, weights {size(report.weights_bytes)}, arena {size(report.arena_bytes)}"
     print(f"{out}: {kind}, {size(written)}, compiled in {report.total_seconds:.2f} s")
     print(f"  {parts}, {report.kernels} kernels ({report.cached_kernels} from the cache)")
+    for note in report.notes:
+        print(f"  note: {note}")
+    show_tuning(report)
+
+
+def show_tuning(report: CompileReport) -> None:
+    """Say which schedules were measured and used."""
+    if report.tuned is None:
+        return
+    if (tuning := report.tuning) is not None:
+        was = sum(row.ms for row in tuning.rows)
+        now = sum(row.ms / row.gain for row in tuning.rows)
+        print(
+            f"  tuned for {tuning.seconds:.0f} s: {tuning.tried} candidates, {tuning.faster} of {len(tuning.rows)}",
+            end="",
+        )
+        print(f" kernels faster, {was:.2f} -> {now:.2f} ms in kernels" if tuning.rows else " kernels faster")
+        if tuning.known:
+            print(f"  {tuning.known} kernels were known already")
+    print(f"  measured schedules: {report.tuned.kernels} kernels, database {report.tuned.database[:12]}")
 
 
 COMMAND = Command("compile", "compile a model into an artifact", DESCRIPTION, arguments, run)

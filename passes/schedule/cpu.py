@@ -35,6 +35,8 @@ class ScheduleCpu(Pass, name="schedule-cpu"):
         for kernel in kernels:
             if not self.plain and target is not None:
                 schedule_kernel(kernel, target)
+                if self.context.measured is not None:  # schedules that were faster than these
+                    self.context.measured.apply(kernel, target, self.context.threads)
         return bool(kernels)
 
 
@@ -285,6 +287,11 @@ def _read_order(stage: Reduce) -> list[str]:
 
 
 # -- threads --------------------------------------------------------------------------------------------------------
+
+
+def distribute(stage: Map, target: TargetInfo) -> None:
+    """Choose which leading loops of the top-level `stage`, as it is scheduled, threads share."""
+    _parallel(stage, Costs(stage, target))
 
 
 def _parallel(stage: Map, costs: Costs) -> None:

@@ -1,0 +1,1 @@
+../../driver/_tune_worker.py
