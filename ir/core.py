@@ -100,11 +100,13 @@ class Graph(Function):
 
 
 class Module:
-    """Functions by name, in order. `main` is the model."""
+    """Functions by name, in order. `main` is the model. `islands` are the programs that a plan runs (`ir.plan`), by
+    name; passes change each of them, too."""
 
     def __init__(self, functions: Sequence[Function] = ()) -> None:
         self.functions: dict[str, Function] = {}
         self.attributes: dict[str, Any] = {}
+        self.islands: dict[str, Module] = {}
         for f in functions:
             self.add(f)
 
@@ -126,6 +128,7 @@ class Module:
         """A deep copy."""
         copy = Module([f.clone() for f in self.functions.values()])
         copy.attributes = dict(self.attributes)
+        copy.islands = {name: island.clone() for name, island in self.islands.items()}
         return copy
 
 

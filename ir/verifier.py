@@ -31,6 +31,11 @@ def verify(module: Module) -> None:
     for function in module.functions.values():
         if isinstance(function, Program):
             _verify_calls(function, module)
+    for name, island in module.islands.items():
+        try:
+            verify(island)
+        except VerifyError as error:
+            raise VerifyError(f"island @{name}: {error}") from error
 
 
 def verify_function(function: Function) -> None:
@@ -39,13 +44,15 @@ def verify_function(function: Function) -> None:
 
 
 def module_symbols(module: Module) -> frozenset[str]:
-    """All shape symbols: those in the functions' parameter types and those that a program lists."""
+    """All shape symbols: those in the functions' parameter types, those that come from the contents of inputs, and
+    those that a program lists."""
     found: set[str] = set()
     for f in module.functions.values():
         for p in f.params:
             if isinstance(p.type, TensorType):
                 found |= p.type.symbols
         found |= set(f.attributes.get("symbols", ()))
+        found |= {symbol for _, _, symbol in f.attributes.get("bindings", ())}
     return frozenset(found)
 
 

@@ -20,6 +20,7 @@ from . import (
     quantize,
     schedule,
     share_rows,
+    split_host,
     winograd,
 )
 from .base import PASSES, Pass, PassContext, PassManager, PassReport
@@ -44,5 +45,6 @@ __all__ = [
     "quantize",
     "schedule",
     "share_rows",
+    "split_host",
     "winograd",
 ]

@@ -153,7 +153,11 @@ class PassManager:
     def _run_one(self, p: Pass, module: Module) -> bool:
         p.context = self.context
         try:
-            return p.run(module)
+            changed = p.run(module)
+            # An island is a model of its own; `split-host` makes them.
+            for island in module.islands.values():
+                changed |= p.run(island)
+            return changed
         except VerifyError as e:
             raise VerifyError(f"pass {p}: made an operation that breaks a rule: {e}", e.op) from e
         except PlanishError:
@@ -178,7 +182,8 @@ def _check(report: PassReport, module: Module) -> None:
 
 
 def _count(module: Module) -> int:
-    return sum(len(f.body) for f in module.functions.values() if not isinstance(f, Kernel))
+    own = sum(len(f.body) for f in module.functions.values() if not isinstance(f, Kernel))
+    return own + sum(map(_count, module.islands.values()))
 
 
 def _options(cls: type[Any]) -> tuple[dataclasses.Field[Any], ...]:

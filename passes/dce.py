@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..ir.core import Graph, Op
+from ..ir.core import Graph, Op, Region
+from ..ir.kernel.form import KernelOp
 from .base import Pass
 
 
@@ -15,12 +16,22 @@ class Dce(Pass, name="dce"):
 
 def remove_dead(graph: Graph) -> bool:
     """Erase every dead operation of `graph`, the last first, so that one sweep suffices. True when there was one."""
-    dead = [op for op in reversed(graph.body) if _erase_if_dead(op)]
-    return bool(dead)
+    return _sweep(graph.body)
+
+
+def _sweep(region: Region) -> bool:
+    changed = False
+    for op in reversed(region):
+        if _erase_if_dead(op):
+            changed = True
+        elif op.regions and not isinstance(op, KernelOp):
+            # Regions of control flow; what a kernel's region writes is its result.
+            for inner in op.regions:
+                changed |= _sweep(inner)
+    return changed
 
 
 def _erase_if_dead(op: Op) -> bool:
-    # Operations with regions at the top of a graph (kernels) have value semantics: what they write is their result.
     if op.side_effects or op.terminator or any(r.uses for r in op.results):
         return False
     op.erase()

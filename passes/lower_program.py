@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..ir.constants import Constant, ConstantData
 from ..ir.core import Builder, Graph, Module, Op, Region, Return, Value, Yield
 from ..ir.errors import PlanishError, UnsupportedError
+from ..ir.expr import Dim, Expr, sym
 from ..ir.kernel.builder import KernelBuilder
 from ..ir.kernel.form import Kernel, KernelOp, Local
 from ..ir.program import Alloc, Call, Input, Output, Program, View, Weight
@@ -26,7 +27,7 @@ class LowerProgram(Pass, name="lower-program"):
     """
 
     def run(self, module: Module) -> bool:
-        if "main" not in module.functions:
+        if not isinstance(module.functions.get("main"), Graph):
             return False
         graph = module.main
         _check(graph)
@@ -207,7 +208,9 @@ def _storage(buffer: Value) -> Value:
 
 
 def _interface(graph: Graph) -> dict[str, object]:
-    """Attributes of the program: symbols in order of first appearance, names and logical types of inputs, outputs."""
+    """Attributes of the program: symbols in order of first appearance, names and logical types of inputs, outputs;
+    bindings and checks where there are any. A size of an input that is no symbol but made of some (in islands of plans
+    only) is a symbol of its own there; `derived` says what it must be."""
     symbols: dict[str, None] = {}
     for value in [*graph.params, *graph.results]:
         if DTYPES[value.tensor.dtype].bits < 8:
@@ -218,9 +221,30 @@ def _interface(graph: Graph) -> dict[str, object]:
         for dim in value.tensor.dims:
             if not isinstance(dim, int):
                 symbols.update(dict.fromkeys(sorted(dim.symbols())))
+    bindings, checks = (graph.attributes.get(name, ()) for name in ("bindings", "checks"))
+    symbols.update(dict.fromkeys(symbol for _, _, symbol in bindings))
+    symbols.update(
+        {name: None for zero, least, _, _ in checks for e in (*zero, *least) for name in sorted(e.symbols())}
+    )
+    derived: list[tuple[str, Expr]] = []
+    inputs = [(p.name, _with_symbols(p.tensor, derived)) for p in graph.params]
+    symbols.update(dict.fromkeys(name for name, _ in derived))
     names = graph.result_names or [f"output{i}" for i in range(len(graph.results))]
     outputs = [(n, v.tensor.with_layout(Layout())) for n, v in zip(names, graph.results, strict=True)]
-    return {"symbols": tuple(symbols), "inputs": [(p.name, p.tensor) for p in graph.params], "outputs": outputs}
+    found: dict[str, object] = {"symbols": tuple(symbols), "inputs": inputs, "outputs": outputs}
+    more = {"bindings": tuple(bindings), "checks": tuple(checks), "derived": tuple(derived)}
+    return found | {name: value for name, value in more.items() if value}
+
+
+def _with_symbols(type: TensorType, derived: list[tuple[str, Expr]]) -> TensorType:
+    """The type of an input with a new symbol, added to `derived`, for each dimension that is made of symbols."""
+    dims: list[Dim] = []
+    for d in type.dims:
+        if isinstance(d, Expr) and d.symbol is None:
+            derived.append((f"?d{len(derived)}", d))
+            d = sym(derived[-1][0])
+        dims.append(d)
+    return TensorType(type.dtype, tuple(dims), type.layout) if derived else type
 
 
 # -- kernels that lowering adds -------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ _LOWER = "assign-layouts,lower-program,schedule-cpu,plan-memory"
 
 PIPELINES: dict[str, str] = {
     # Only what is needed: every operation its own kernel, row-major buffers, plain loops.
-    "O0": "form-kernels,assign-layouts:plain=1,lower-program,schedule-cpu:plain=1,plan-memory",
-    "O1": f"integer-products,{_SIMPLIFY},form-kernels,{_LOWER}",
-    "O2": f"integer-products,{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},form-kernels,fuse-kernels,dce,{_LOWER}",
-    "O3": f"integer-products,{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},{_FUSE},winograd,{_LOWER}",
+    "O0": "split-host,form-kernels,assign-layouts:plain=1,lower-program,schedule-cpu:plain=1,plan-memory",
+    "O1": f"integer-products,{_SIMPLIFY},split-host,form-kernels,{_LOWER}",
+    "O2": f"integer-products,{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},split-host,form-kernels,fuse-kernels,dce,{_LOWER}",
+    "O3": f"integer-products,{_SIMPLIFY},fold-batch-norm,{_SIMPLIFY},split-host,{_FUSE},winograd,{_LOWER}",
 }

@@ -183,7 +183,7 @@ def test_types_may_be_left_out_and_names_need_not_be_unique_in_other_regions() -
 
 ERRORS = {
     "graph @f( {": "a.ir:1: expected a parameter, like %x, got '{'",
-    "graf @f() {}": "a.ir:1: expected one of 'graph', 'kernel', 'program', got 'graf'",
+    "graf @f() {}": "a.ir:1: expected one of 'graph', 'kernel', 'program', 'plan', got 'graf'",
     "graph f() {}": "a.ir:1: expected the function's name, like @main, got 'f'",
     "graph @f() {} graph @f() {}": "a.ir:1: two functions are called @f",
     "graph @f() {\n %y = nn.rellu(%x) : f32[3]": (

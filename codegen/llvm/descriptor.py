@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ...ir.expr import Dim
+from ...ir.expr import Dim, Expr
 from ...ir.target_info import TargetInfo
 from ...ir.types import TensorType
 from ...runtime.manifest import SelfTest
@@ -65,9 +65,21 @@ def c_bytes(data: bytes) -> str:
 
 
 @dataclass(frozen=True)
+class CheckRow:
+    """One condition on symbols: `expr` is 0 (or, with `least`, at least 0). `node` is a number of `nodes`, or -1."""
+
+    expr: Expr
+    least: bool
+    message: str
+    node: int = -1
+
+
+@dataclass(frozen=True)
 class Descriptor:
     """What a `planish_module` says. `variants` are the names of other descriptors, one for each assignment of ranks to
-    the inputs of unknown rank; `refusals` the ranks (-1 where the rank is known) that have no variant, and why."""
+    the inputs of unknown rank; `refusals` the ranks (-1 where the rank is known) that have no variant, and why.
+    `bindings` are (input, element, symbol); of `checks` the code is `@planish_check`. `plan` names the plan of a model
+    that is no single program: then there is no code."""
 
     inputs: Ports
     outputs: Ports
@@ -79,15 +91,19 @@ class Descriptor:
     selftest: SelfTest | None = None
     variants: Sequence[str] = ()
     refusals: Sequence[tuple[Sequence[int], str]] = ()
+    bindings: Sequence[tuple[int, int, str]] = ()
+    checks: Sequence[CheckRow] = ()
+    plan: str = ""
 
 
 def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
-    """Add the constant `name` to `text`. The code of one without variants is `@planish_run` and `@planish_sizes`."""
+    """Add the constant `name` to `text`. The code of one without variants and plan is `@planish_run` and
+    `@planish_sizes`."""
     symbol_table, node_table, feature_table = (
         text.table([text.string(_c_string(n)) for n in group], "ptr")
         for group in (what.symbols, what.nodes, what.features)
     )
-    code = ["ptr null", "ptr null"] if what.variants else ["ptr @planish_run", "ptr @planish_sizes"]
+    code = ["ptr null", "ptr null"] if what.variants or what.plan else ["ptr @planish_run", "ptr @planish_sizes"]
     fields = [
         f"i32 {ABI_VERSION}", f"i32 {len(what.inputs)}", f"i32 {len(what.outputs)}", f"i32 {len(what.symbols)}",
         f"ptr {_io_specs(text, what.symbols, what.inputs)}", f"ptr {_io_specs(text, what.symbols, what.outputs)}",
@@ -98,10 +114,32 @@ def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
         f"ptr {text.string(what.manifest)}", f"i64 {len(what.manifest)}", f"ptr {_selftest(text, what.selftest)}",
         f"i32 {len(what.variants)}", f"i32 {len(what.refusals)}",
         f"ptr {text.table([f'@{v}' for v in what.variants], 'ptr')}", f"ptr {_refusals(text, what.refusals)}",
-        "i32 0", "i32 0", "ptr null", "ptr null", "ptr null", "ptr null",  # bindings, checks, plan
+        f"i32 {len(what.bindings)}", f"i32 {len(what.checks)}",
+        f"ptr {_bindings(text, what)}", f"ptr {_checks(text, what)}",
+        "ptr @planish_check" if what.checks else "ptr null", f"ptr {what.plan or 'null'}",
     ]  # fmt: skip
     types = ", ".join(f.split()[0] for f in fields)
     text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
+
+
+def _bindings(text: Text, what: Descriptor) -> str:
+    rows = [
+        f"{{ i32 {number}, i32 -1, i64 {at}, i32 {what.symbols.index(name)}, i32 {int(name.startswith('?n'))} }}"
+        for number, at, name in what.bindings
+    ]
+    return text.table(rows, "{ i32, i32, i64, i32, i32 }")
+
+
+def _checks(text: Text, what: Descriptor) -> str:
+    rows: list[str] = []
+    for check in what.checks:
+        numbers = [str(what.symbols.index(name)) for name in sorted(check.expr.symbols())]
+        words = text.string(_c_string(str(check.expr)))
+        rows.append(
+            f"{{ i32 {check.node}, i32 {int(check.least)}, ptr {text.string(_c_string(check.message))}, ptr {words}, "
+            f"i32 {len(numbers)}, i32 0, ptr {text.table(numbers, 'i32')} }}"
+        )
+    return text.table(rows, "{ i32, i32, ptr, ptr, i32, i32, ptr }")
 
 
 def emit_variants(what: Descriptor, target: TargetInfo, name: str = MAIN) -> str:

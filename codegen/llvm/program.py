@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ...ir.core import Op, Region, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Call as ExprCall
-from ...ir.expr import Dim, Expr, Sym, as_expr
+from ...ir.expr import Dim, Expr, Sym, as_expr, sym
 from ...ir.program import Alloc, Call, If, Input, Output, Program, View, Weight
 from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from ...runtime.manifest import SelfTest
-from .descriptor import MAIN, Descriptor, Text, c_bytes, describe
+from .descriptor import MAIN, CheckRow, Descriptor, Text, c_bytes, describe
 
 _ENV = {"arena": 0, "weights": 8, "inputs": 16, "outputs": 24, "symbols": 32, "scratch": 40, "scratch_stride": 48}
 
@@ -49,9 +50,11 @@ def emit_program(
     run = _run_function(text, program, kernels, nodes, profile)
     sizes = _sizes_function(text, program, scratch)
     attributes = program.attributes
+    checks = check_rows(attributes, nodes)
+    check = _check_function(text, program, checks) if checks else []
     what = Descriptor(
         attributes["inputs"], attributes["outputs"], program.symbols, attributes["weights_bytes"], list(nodes),
-        features, manifest, selftest,
+        features, manifest, selftest, bindings=attributes.get("bindings", ()), checks=checks,
     )  # fmt: skip
     describe(text, what, name)
     declared = sorted({s.symbol for stages in kernels.values() for s in stages})
@@ -59,8 +62,9 @@ def emit_program(
     externals.append("declare i32 @planish_parallel(ptr, ptr, ptr, ptr, i64, i64)")
     if profile:
         externals.append("declare void @planish_profile(ptr, i32)")
+    externals += [f"declare {{ i64, i1 }} @llvm.s{kind}.with.overflow.i64(i64, i64)" for kind in ("add", "mul")]
     head = [f'target triple = "{target.triple}"', "", *externals, ""]
-    return "\n".join([*head, *text.globals, "", *run, "", *sizes]) + "\n"
+    return "\n".join([*head, *text.globals, "", *run, "", *sizes, "", *check]) + "\n"
 
 
 def profile_points(program: Program, kernels: Mapping[str, Sequence[StageRef]]) -> list[tuple[Call, int]]:
@@ -229,7 +233,10 @@ def _emit_call(emit: Callable[[str], str], atom: ExprCall, symbols: Mapping[str,
     if atom.fn in ("min", "max"):
         less = emit(f"icmp {'slt' if atom.fn == 'min' else 'sgt'} i64 {a}, {b}")
         return emit(f"select i1 {less}, i64 {a}, i64 {b}")
-    # Divisors of shapes are positive: round toward minus infinity by correcting a negative remainder.
+    if not b.isdecimal() or b == "0":
+        # Divisors of shapes are positive: one that was found at run time and is not belongs to a shape that is refused.
+        b = emit(f"select i1 {emit(f'icmp sgt i64 {b}, 0')}, i64 {b}, i64 1")
+    # Round toward minus infinity by correcting a negative remainder.
     quotient, rest = emit(f"sdiv i64 {a}, {b}"), emit(f"srem i64 {a}, {b}")
     negative = emit(f"icmp slt i64 {rest}, 0")
     if atom.fn == "floordiv":
@@ -241,18 +248,87 @@ def _emit_call(emit: Callable[[str], str], atom: ExprCall, symbols: Mapping[str,
 
 
 def _sizes_function(text: Text, program: Program, scratch: Dim) -> list[str]:
-    text.lines = []
+    text.lines = _load_symbols(program)
     symbols = {name: f"%sym{i}" for i, name in enumerate(program.symbols)}
-    for i in range(len(program.symbols)):
-        text.lines.append(f"  %sp{i} = getelementptr i64, ptr %symbols, i64 {i}")
-        text.lines.append(f"  %sym{i} = load i64, ptr %sp{i}")
     sizes: list[Dim] = [program.attributes["arena_bytes"], scratch]
     for _, type in program.attributes["outputs"]:
         sizes.extend(type.dims)
+    # Numbers from data make sizes of any magnitude: those that do not fit in 64 bits are -1, which is refused.
+    known = _Checked(text.emit)
     for i, size in enumerate(sizes):
         slot = "%sizes" if i == 0 else text.emit(f"getelementptr i64, ptr %sizes, i64 {i}")
-        text.lines.append(f"  store i64 {emit_expr(text.emit, as_expr(size), symbols)}, ptr {slot}")
+        checked = any(name.startswith("?") for name in as_expr(size).symbols())
+        value = known.size(as_expr(size), symbols) if checked else emit_expr(text.emit, as_expr(size), symbols)
+        text.lines.append(f"  store i64 {value}, ptr {slot}")
     return ["define internal void @planish_sizes(ptr %symbols, ptr %sizes) {", *text.lines, "  ret void", "}"]
 
 
-__all__ = ["StageRef", "c_bytes", "emit_expr", "emit_program"]
+def _load_symbols(program: Program) -> list[str]:
+    lines: list[str] = []
+    for i in range(len(program.symbols)):
+        lines.append(f"  %sp{i} = getelementptr i64, ptr %symbols, i64 {i}")
+        lines.append(f"  %sym{i} = load i64, ptr %sp{i}")
+    return lines
+
+
+class _Checked:
+    """Emits expressions that notice when 64 bits are too few."""
+
+    def __init__(self, emit: Callable[[str], str]) -> None:
+        self._emit = emit
+        self._overflow: list[str] = []
+
+    def size(self, expr: Expr, symbols: Mapping[str, str]) -> str:
+        """The value of `expr`; -1 when it, or a part of it, does not fit."""
+        self._overflow = []
+        value = emit_expr(self.emit, expr, symbols)
+        for flag in self._overflow:
+            value = self._emit(f"select i1 {flag}, i64 -1, i64 {value}")
+        return value
+
+    def emit(self, text: str) -> str:
+        """Sums and products with a flag, everything else as it is."""
+        kind, _, operands = text.partition(" ")
+        if kind not in ("mul", "add"):
+            return self._emit(text)
+        a, b = operands.removeprefix("i64 ").split(", ")
+        pair = self._emit(f"call {{ i64, i1 }} @llvm.s{kind}.with.overflow.i64(i64 {a}, i64 {b})")
+        self._overflow.append(self._emit(f"extractvalue {{ i64, i1 }} {pair}, 1"))
+        return self._emit(f"extractvalue {{ i64, i1 }} {pair}, 0")
+
+
+# -- checks ---------------------------------------------------------------------------------------------------------
+
+
+def check_rows(attributes: Mapping[str, Any], nodes: dict[str, int]) -> list[CheckRow]:
+    """The conditions under which a program may run, one by one; the names of their nodes are added to `nodes`."""
+    rows: list[CheckRow] = []
+    for zero, nonnegative, message, loc in attributes.get("checks", ()):
+        node = nodes.setdefault(loc, len(nodes)) if loc else -1
+        rows += [CheckRow(as_expr(e), False, message, node) for e in zero]
+        rows += [CheckRow(as_expr(e), True, message, node) for e in nonnegative]
+    for symbol, expr in attributes.get("derived", ()):
+        rows.append(
+            CheckRow(expr - sym(symbol), False, "a tensor inside the model does not have the size it should have")
+        )
+    return rows
+
+
+def _check_function(text: Text, program: Program, rows: Sequence[CheckRow]) -> list[str]:
+    """The number of the first row that does not hold, and its value; else -1."""
+    text.lines = _load_symbols(program)
+    symbols = {name: f"%sym{i}" for i, name in enumerate(program.symbols)}
+    for i, row in enumerate(rows):
+        value = emit_expr(text.emit, row.expr, symbols)
+        bad = text.emit(f"icmp {'slt' if row.least else 'ne'} i64 {value}, 0")
+        text.lines += [
+            f"  br i1 {bad}, label %bad{i}, label %good{i}",
+            f"bad{i}:",
+            f"  store i64 {value}, ptr %value",
+            f"  ret i32 {i}",
+            f"good{i}:",
+        ]
+    return ["define internal i32 @planish_check(ptr %symbols, ptr %value) {", *text.lines, "  ret i32 -1", "}"]
+
+
+__all__ = ["StageRef", "c_bytes", "check_rows", "emit_expr", "emit_program"]

@@ -1,7 +1,9 @@
 """The text form: everything that the IR holds, printed and parsed without loss.
 
-    module    = ["module" dict] function*
-    function  = ("graph" | "program") @name params ["->" "(" "result name", ... ")"] ["attributes" dict] "{" op* "}"
+    module    = ["module" dict] function* island*
+    island    = "island" @name "{" module "}"
+    function  = ("graph" | "program" | "plan") @name params ["->" "(" "result name", ... ")"]
+                ["attributes" dict] "{" op* "}"
               | "kernel" @name params "->" params ["attributes" dict] "{" op* "}"         inputs -> outputs
     params    = "(" %name ":" type, ... ")"
     op        = [%name, ... "="] op.name [operands] ["<" ... ">"] [dict] region* [":" type, ...] ["loc(" "node" ")"]

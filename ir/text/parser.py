@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import constants, ops, program
+from .. import constants, ops, plan, program
 from ..core import REGISTRY, Field, Function, Graph, Module, Op, Region, Value, Yield
 from ..errors import VerifyError
 from ..expr import Expr
@@ -22,7 +22,7 @@ from .lexer import Cursor, Token
 from .printer import inline_field, operand_fields
 from .reader import PendingConstant, Reader
 
-KINDS: dict[str, type[Function]] = {cls.kind: cls for cls in (Graph, form.Kernel, Program)}
+KINDS: dict[str, type[Function]] = {cls.kind: cls for cls in (Graph, form.Kernel, Program, plan.Plan)}
 _CORE = (constants, program, form)  # importing them registers their operations
 
 
@@ -63,18 +63,31 @@ class Parser:
 
     # -- functions ----------------------------------------------------------------------------------------------
 
-    def module(self) -> Module:
-        """The whole text."""
+    def module(self, *, nested: bool = False) -> Module:
+        """The whole text, or that of an island up to its end."""
         module = Module()
         if self.c.accept("module"):
             module.attributes = self.read.dictionary()
-        while self.c.peek.kind != "end":
+        while self.c.peek.kind != "end" and not (nested and self.c.at("}")):
             token = self.c.peek
+            if self.c.accept("island"):
+                self._island(module)
+                continue
             function = self.function()
             if function.name in module.functions:
                 raise self.c.error(f"two functions are called @{function.name}", token)
             module.add(function)
         return module
+
+    def _island(self, module: Module) -> None:
+        """`island @name {` functions `}`."""
+        token = self.c.expect_kind("function", "the island's name, like @island0")
+        name = self.c.name(token)
+        if name in module.islands:
+            raise self.c.error(f"two islands are called @{name}", token)
+        self.c.expect("{")
+        module.islands[name] = self.module(nested=True)
+        self.c.expect("}")
 
     def function(self) -> Function:
         """`graph @main(%x: f32[1,3]) -> ("y") attributes {...} { ... }`."""

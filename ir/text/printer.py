@@ -108,13 +108,19 @@ class Printer:
     # -- functions ----------------------------------------------------------------------------------------------
 
     def module(self, module: Module) -> None:
-        """All functions, an empty line between them."""
+        """All functions, an empty line between them, then all islands."""
         if module.attributes:
             self.lines += ["module " + literal(module.attributes, self.resources), ""]
         for i, function in enumerate(module.functions.values()):
             if i:
                 self.lines.append("")
             self.function(function)
+        for name, island in module.islands.items():
+            self.lines += ["", f"island @{name_text(name)} {{"]
+            start = len(self.lines)
+            self.module(island)
+            self.lines[start:] = ["  " + line if line else "" for line in self.lines[start:]]
+            self.lines.append("}")
 
     def function(self, f: Function) -> None:
         """`graph @main(%x: f32[1,3]) -> ("y") attributes {...} {` ... `}`."""
