@@ -2,8 +2,9 @@
 
 A search goes through `KINDS` in order: it measures the candidates of one kind against the best schedules so far, takes
 the winner, and asks for those of the next kind around it. Every candidate fits its kernel (`database.misfit`). What
-is varied: register tiles within the registers, order and blocks of loops, how far reductions are unrolled and which of
-their dimensions is innermost, and, with several threads, how many leading loops they share and the least part.
+is varied: register tiles within the registers, order and blocks of loops, how far ahead weights are fetched, how far
+reductions are unrolled and which of their dimensions is innermost, and, with several threads, how many leading loops
+they share and the least part.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from .cpu import distribute
 from .database import Schedules, around, get_schedules, misfit, set_schedules, stages_of
 from .tiles import row_limit, tile_cycles
 
-KINDS = ("tile", "order", "unroll", "threads")
-MOST = {"tile": 10, "order": 7, "unroll": 6, "threads": 5}  # candidates of a kind for one stage
+KINDS = ("tile", "order", "ahead", "unroll", "threads")
+MOST = {"tile": 10, "order": 7, "ahead": 2, "unroll": 6, "threads": 5}  # candidates of a kind for one stage
 _SHARE = 0.08  # of the kernel's work: stages with less are left alone
 _ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16)
 
@@ -73,6 +74,8 @@ def _variations(stage: Stage, schedule: Schedule, kind: str, target: TargetInfo)
             yield from _tiles(stage, schedule, target)
         case "order", Map():
             yield from _orders(stage, schedule)
+        case "ahead", Map() if schedule.vector and any(isinstance(op, Reduce) for op in stage.body):
+            yield from (replace(schedule, ahead=n) for n in (0, 1, 2))
         case "unroll", Reduce():
             yield from _unrolls(stage, schedule, target)
         case "threads", Map():
@@ -307,7 +310,7 @@ def _difference(old: Schedule, new: Schedule) -> str:
     """What of `old` changed, in short."""
     if old.loops != new.loops:
         return " ".join(f"{d}:{step}" if step > 1 else d for d, step in new.loops)
-    return f"parallel {new.parallel}, grain {new.grain}"
+    return f"parallel {new.parallel}, grain {new.grain}, ahead {new.ahead}"
 
 
 __all__ = ["KINDS", "Candidate", "candidates"]
