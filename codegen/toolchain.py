@@ -7,6 +7,7 @@ others; an entry is written aside and renamed, and its checksums are verified at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ COMPILE_FLAGS = (
 _GLIBC = "2.31"  # the oldest that artifacts for other machines run with (Debian 11, Ubuntu 20.04)
 _KEEP = 8  # cache entries
 _JOBS = 4  # compilers at a time
+_ONE_BUILD = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,16 @@ def runtime_sources() -> list[Path]:
     return sorted(NATIVE.glob("*.c"))
 
 
+def prepare_runtime(compiler: Compiler) -> None:
+    """Begin to compile the runtime, in the background, if the cache lacks it; `runtime_objects` then waits for it."""
+
+    def build() -> None:
+        with contextlib.suppress(LinkError):  # `runtime_objects` says it
+            runtime_objects(compiler)
+
+    threading.Thread(target=build).start()
+
+
 def runtime_objects(compiler: Compiler, flags: Sequence[str] = ()) -> dict[str, Path]:
     """Compile the runtime, or take it from the cache: source name without `.c` -> object file."""
     sources = runtime_sources()
@@ -151,8 +164,9 @@ def runtime_objects(compiler: Compiler, flags: Sequence[str] = ()) -> dict[str, 
     for path in [*sources, *sorted(NATIVE.glob("*.h"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     entry = cache_folder() / f"runtime-{digest.hexdigest()[:32]}"
-    if not _is_sound(entry, sources):
-        _build(compiler, everything, sources, entry)
+    with _ONE_BUILD:
+        if not _is_sound(entry, sources):
+            _build(compiler, everything, sources, entry)
     return {source.stem: entry / f"{source.stem}.o" for source in sources}
 
 

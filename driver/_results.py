@@ -17,7 +17,6 @@ import mmap
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -126,15 +125,14 @@ def keep(key: str, out: Path, facts: Mapping[str, object]) -> None:
         info = out.stat()
         if info.st_size > min(MOST_BYTES, shutil.disk_usage(_ARTIFACTS.folder).free // 4):
             return
-        handle, name = tempfile.mkstemp(dir=_ARTIFACTS.folder)
-        os.close(handle)
-        aside = Path(name)
+        entry.unlink(missing_ok=True)
         try:
-            with out.open("rb") as source:
-                checksum = _copy(source, aside)
-            aside.replace(entry)
-        finally:
-            aside.unlink(missing_ok=True)
+            # The same file under another name: whoever changes it in place changes the entry, which its checksum tells.
+            os.link(out, entry)
+            checksum = _checksum(entry)
+        except OSError:  # another file system
+            with written_beside(entry) as place, out.open("rb") as source:
+                checksum = _copy(source, place)
         kept = {"sha256": checksum, "executable": bool(info.st_mode & 0o100), "facts": facts}
         with written_beside(notes) as place:
             place.write_text(json.dumps(kept), encoding="utf-8")
@@ -144,6 +142,11 @@ def keep(key: str, out: Path, facts: Mapping[str, object]) -> None:
 def _places(key: str) -> tuple[Path, Path]:
     entry = _ARTIFACTS.folder / key
     return entry, entry.with_suffix(".json")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy(source: BinaryIO, place: Path) -> str:

@@ -9,13 +9,11 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planish import codegen, frontend, ir, runtime
-from planish import passes as passes_package
 from planish._atomic import written_beside
+from planish._results import sources_digest
 from planish._selftest import golden_test
 from planish._version import __version__
 from planish.codegen.cache import Cache, digest
@@ -31,7 +29,7 @@ from planish.codegen.llvm.compile import (
 from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
-from planish.codegen.toolchain import find_compiler
+from planish.codegen.toolchain import find_compiler, prepare_runtime
 from planish.frontend import open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
@@ -145,6 +143,7 @@ def compile_file(
     workers: int | None = None,
     cache: bool = True,
     profile: bool = False,
+    self_test: bool = True,
     tune: float = 0.0,
     tune_database: Path | None = None,
     on_tune: Callable[[str], None] | None = None,
@@ -156,9 +155,9 @@ def compile_file(
     v3 and v4, and takes the best that the CPU can run when it is opened. `opt` 0..3 picks the pipeline, `passes`
     replaces it; `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the
     artifact has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per
-    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`). `tune`
-    seconds are spent on measuring schedules, which go into `tune_database` (default: a file in the cache); a database
-    given without `tune` is only used. `on_tune` hears how far it is.
+    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`); without
+    `self_test` the artifact has none. `tune` seconds are spent on measuring schedules, which go into `tune_database`
+    (default: a file in the cache); a database given without `tune` is only used. `on_tune` hears how far it is.
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
     tuning = Tuning.of(tune, tune_database, on_tune)
@@ -168,7 +167,8 @@ def compile_file(
         raise PlanishError(f"{out}: the folder {out.parent} does not exist: make it, or choose another place")
     targets = targets_for(options.cpu, options.triple)
     if emit in LINKED:
-        find_compiler(targets[0].triple)  # that it is missing should be said before the work is done
+        # That it is missing should be said before the work is done.
+        prepare_runtime(find_compiler(targets[0].triple))
     report = CompileReport()
     steps = _Steps(report)
     source = open_model(model)
@@ -177,7 +177,8 @@ def compile_file(
     if profile:
         _check_profile(levels, options)
     steps.done("read")
-    selftest = None if levels[0].variants.unranked else golden_test(levels[0].variants.modules[0])
+    tested = self_test and not levels[0].variants.unranked
+    selftest = golden_test(levels[0].variants.modules[0]) if tested else None
     steps.done("self-test")
     _lower_all(levels, options, report, steps)
     names = [MAIN] if len(levels) == 1 else [f"planish_level_{i}" for i in range(len(levels))]
@@ -400,7 +401,7 @@ def compile(
     if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
         compile_file(
             source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
-            shapes=shapes, ranks=ranks, workers=workers, tune=tune, tune_database=database,
+            shapes=shapes, ranks=ranks, workers=workers, self_test=False, tune=tune, tune_database=database,
         )  # fmt: skip
     return load(place, threads=threads)
 
@@ -416,13 +417,4 @@ def _library_key(source: Path | bytes | onnx.ModelProto, options: str) -> str:
         identity = f"{source.resolve()} {info.st_size} {info.st_mtime_ns}".encode()
     else:
         identity = source if isinstance(source, bytes) else source.SerializeToString(deterministic=True)
-    return digest(identity, options, __version__, _sources_digest())
-
-
-@lru_cache(maxsize=1)
-def _sources_digest() -> str:
-    """Changes with every change of planish itself: someone who works on a pass never gets yesterday's library."""
-    root = Path(codegen.__file__).parent
-    folders = [root, *(Path(m.__file__).parent for m in (frontend, ir, passes_package, runtime) if m.__file__)]
-    files = sorted(p for folder in folders for p in folder.rglob("*") if p.suffix in (".py", ".c", ".h"))
-    return digest(*(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files))
+    return digest(identity, options, __version__, sources_digest())

@@ -26,7 +26,7 @@ from .descriptor import MAIN, Descriptor, emit_variants
 from .kernel import KernelCode, emit_kernel
 from .objects import compile_object
 from .program import StageRef, emit_program
-from .worker import Job, compile_all
+from .worker import Crew, Job
 
 _OBJECTS = Cache("objects")
 
@@ -56,18 +56,23 @@ def compile_variants(
     """The same for several programs that go into one artifact, at once. A kernel that several of them call is among
     the objects of the first; the first also counts what came from the cache."""
     symbols: dict[str, str] = {}  # symbol -> kernel name that made it
-    done = [_emit_kernels(module, program, target, symbols) for module, program in parts]
-    texts = [text for one in done for text in one.texts]
-    objects, cached = compile_texts(texts, list(symbols.values()), target, opt=opt, workers=workers, cache=cache)
+    with Crew(target, opt, workers) as crew:
+        build = _Build(crew, target, opt, cache)
+        done = [_emit_kernels(module, program, target, symbols, build) for module, program in parts]
+        objects, cached = build.finish()
     remaining = iter(objects)
     for one in done:
         one.objects = [next(remaining) for _ in one.texts]
-    done[0].cached = cached
+    if done:
+        done[0].cached = cached
     return done
 
 
-def _emit_kernels(module: Module, program: Program, target: TargetInfo, symbols: dict[str, str]) -> CompiledKernels:
-    """Stages and texts of the kernels of a program; those of which `symbols` has the symbol are there already."""
+def _emit_kernels(
+    module: Module, program: Program, target: TargetInfo, symbols: dict[str, str], build: _Build
+) -> CompiledKernels:
+    """Stages and texts of the kernels of a program, compiled by `build` meanwhile; those of which `symbols` has the
+    symbol are there already."""
     done = CompiledKernels()
     for call in (op for op in program.walk() if isinstance(op, Call)):
         if call.kernel in done.stages:
@@ -81,6 +86,7 @@ def _emit_kernels(module: Module, program: Program, target: TargetInfo, symbols:
         if symbol not in symbols:
             symbols[symbol] = call.kernel
             done.texts.append(code.text)
+            build.add(call.kernel, code.text)
     return done
 
 
@@ -131,23 +137,50 @@ def _root(op: object) -> object:
     return op
 
 
+class _Build:
+    """Objects of LLVM IR texts, from the cache or compiled by `crew` from the moment that they are added."""
+
+    def __init__(self, crew: Crew, target: TargetInfo, opt: int, cache: bool) -> None:
+        self._crew, self._cache = crew, cache
+        features = f"{target.triple} {target.cpu} {target.features}"
+        self._version = f"{llvmlite.__version__} {llvm.llvm_version_info} {opt} {features}"
+        self._keys: list[str] = []
+        self._objects: dict[str, bytes] = {}
+        self._missing: list[str] = []
+
+    def add(self, name: str, text: str) -> None:
+        """One more text; `name` is what an error shows."""
+        key = digest(self._version, text)
+        self._keys.append(key)
+        if key in self._objects or key in self._missing:
+            return
+        if self._cache and (found := _OBJECTS.get(key)) is not None:
+            self._objects[key] = found
+        else:
+            self._missing.append(key)
+            self._crew.add(Job(name, text))
+
+    def finish(self) -> tuple[list[bytes], int]:
+        """Objects of the texts in their order, and how many of them the cache had."""
+        hits = len(self._objects)
+        for key, body in zip(self._missing, self._crew.finish(), strict=True):
+            self._objects[key] = body
+            if self._cache:
+                _OBJECTS.put(key, body)
+        if self._cache and self._missing:
+            _OBJECTS.trim()
+        return [self._objects[key] for key in self._keys], hits
+
+
 def compile_texts(
     texts: Sequence[str], names: Sequence[str], target: TargetInfo, *, opt: int, workers: int, cache: bool
 ) -> tuple[list[bytes], int]:
     """Objects of LLVM IR `texts`, and how many of them the cache had."""
-    version = f"{llvmlite.__version__} {llvm.llvm_version_info} {opt} {target.triple} {target.cpu} {target.features}"
-    keys = [digest(version, text) for text in texts]
-    objects: dict[str, bytes] = {}
-    if cache:
-        objects = {key: found for key in keys if (found := _OBJECTS.get(key)) is not None}
-    hits = len(objects)
-    missing = {key: Job(name, text) for key, name, text in zip(keys, names, texts, strict=True) if key not in objects}
-    built = compile_all(list(missing.values()), target, opt=opt, workers=workers)
-    for key, body in zip(missing, built, strict=True):
-        objects[key] = body
-        if cache:
-            _OBJECTS.put(key, body)
-    return [objects[key] for key in keys], hits
+    with Crew(target, opt, workers) as crew:
+        build = _Build(crew, target, opt, cache)
+        for name, text in zip(names, texts, strict=True):
+            build.add(name, text)
+        return build.finish()
 
 
 def compile_program(

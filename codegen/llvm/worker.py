@@ -14,7 +14,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from ...ir.errors import PlanishError
 from ...ir.target_info import TargetInfo
@@ -31,60 +32,87 @@ class Job:
     text: str
 
 
+class Crew:
+    """Child processes that compile jobs as they come, so that LLVM works while more code is written.
+
+    A child starts when there are jobs enough to pay for it; a few jobs are compiled in this process, at the end. Of the
+    jobs that wait the longest goes first, so that no process is left with a long one at the end.
+    """
+
+    def __init__(self, target: TargetInfo, opt: int = 3, workers: int = 1) -> None:
+        self._target, self._opt, self._workers = target, opt, workers
+        self._jobs: list[Job] = []
+        self._results: dict[int, bytes] = {}
+        self._failures: list[str] = []
+        self._waiting: queue.PriorityQueue[tuple[int, int]] = queue.PriorityQueue()
+        self._children: list[threading.Thread] = []
+
+    def add(self, job: Job) -> None:
+        """One more job."""
+        self._jobs.append(job)
+        self._waiting.put((-len(job.text), len(self._jobs) - 1))
+        # One process would only repeat what this one can do: the first two start together.
+        wanted = min(self._workers, len(self._jobs) // WORTH_A_CHILD)
+        while wanted >= 2 and len(self._children) < wanted:
+            child = threading.Thread(target=self._feed)
+            self._children.append(child)
+            child.start()
+
+    def finish(self) -> list[bytes]:
+        """The objects of all jobs, in their order; the same for any number of workers. Raises `PlanishError`."""
+        if not self._children:
+            return [compile_object(job.text, self._target, self._opt) for job in self._jobs]
+        self._end()
+        if self._failures:
+            raise PlanishError(self._failures[0])
+        return [self._results[index] for index in range(len(self._jobs))]
+
+    def _end(self) -> None:
+        for _ in self._children:
+            self._waiting.put((1, -1))  # behind all jobs
+        for child in self._children:
+            child.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None:  # nobody wants the rest
+            self._failures.append(str(error))
+            self._end()
+
+    def _feed(self) -> None:
+        """One thread: gives jobs to one child until there are no more or one has failed."""
+        command = [sys.executable, "-m", "planish.codegen.llvm.worker"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None and child.stdout is not None
+            while not self._failures:
+                _, index = self._waiting.get()
+                if index < 0:
+                    break
+                job = self._jobs[index]
+                request = {"text": job.text, "target": asdict(self._target), "opt": self._opt}
+                try:
+                    _send(child.stdin, json.dumps(request).encode())
+                    status, *answer = _receive(child.stdout)
+                except (OSError, EOFError, ValueError):
+                    failure = f"compiling {job.name}: the compiler process ended with status {child.wait()}"
+                    self._failures.append(failure)
+                    return
+                if status:
+                    self._failures.append(f"compiling {job.name}: {bytes(answer).decode()}")
+                    return
+                self._results[index] = bytes(answer)
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+
+
 def compile_all(jobs: Sequence[Job], target: TargetInfo, *, opt: int = 3, workers: int = 1) -> list[bytes]:
     """Objects of `jobs`, in their order. The result does not depend on `workers`."""
-    children = min(workers, len(jobs) // WORTH_A_CHILD)
-    if children < 2:
-        return [compile_object(job.text, target, opt) for job in jobs]
-    results: list[bytes | None] = [None] * len(jobs)
-    failures: list[str] = []
-    # Long texts first, so that no process is left with a long one at the end.
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for index in sorted(range(len(jobs)), key=lambda i: -len(jobs[i].text)):
-        todo.put(index)
-    threads = [
-        threading.Thread(target=_feed, args=(jobs, todo, results, failures, target, opt)) for _ in range(children)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise PlanishError(failures[0])
-    return [r for r in results if r is not None]
-
-
-def _feed(
-    jobs: Sequence[Job],
-    todo: queue.SimpleQueue[int],
-    results: list[bytes | None],
-    failures: list[str],
-    target: TargetInfo,
-    opt: int,
-) -> None:
-    """One thread: gives jobs to one child until none is left or one has failed."""
-    command = [sys.executable, "-m", "planish.codegen.llvm.worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        assert child.stdin is not None and child.stdout is not None
-        while not failures:
-            try:
-                index = todo.get_nowait()
-            except queue.Empty:
-                break
-            job = jobs[index]
-            request = {"text": job.text, "target": asdict(target), "opt": opt}
-            try:
-                _send(child.stdin, json.dumps(request).encode())
-                status, *answer = _receive(child.stdout)
-            except (OSError, EOFError, ValueError):
-                failures.append(f"compiling {job.name}: the compiler process ended with status {child.wait()}")
-                return
-            if status:
-                failures.append(f"compiling {job.name}: {bytes(answer).decode()}")
-                return
-            results[index] = bytes(answer)
-        with contextlib.suppress(OSError):
-            child.stdin.close()
+    with Crew(target, opt, workers) as crew:
+        for job in jobs:
+            crew.add(job)
+        return crew.finish()
 
 
 def _send(pipe: IO[bytes], data: bytes) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planish.commands.base import Command, add_json, add_shape, positive, print_json, progress, size
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from planish.compile import CompileReport
 
 KINDS = ("exe", "lib", "static", "obj", "llvm", "asm")
+# What the artifact depends on besides the model and its own kind; tuning is told apart.
+REMEMBERED = ("target", "triple", "cpu", "opt", "threads", "passes", "disable", "shapes", "ranks")
 BY_SUFFIX = {"": "exe", ".a": "static", ".o": "obj", ".ll": "llvm", ".s": "asm"}
 
 DESCRIPTION = """\
@@ -79,13 +83,35 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compile, then say what was written."""
-    from planish.compile import compile_file
+    """Compile, or take the artifact from the cache, then say what was written."""
+    from planish import _results
 
+    start = time.perf_counter()
     out: Path = arguments.output
     kind: str = arguments.emit or BY_SUFFIX.get(out.suffix, "lib")
+    key = None
+    if not (arguments.tune or arguments.tune_database):  # what these give depends on more than the options
+        options = {name: vars(arguments)[name] for name in REMEMBERED}
+        key = _results.key_of(arguments.model, out, {**options, "emit": kind})
+        if key and (kept := _results.restore(key, out)) is not None:
+            show(out, kept, time.perf_counter() - start, True, arguments.json)
+            return 0
+    report = compile_model(arguments, out, kind)
+    facts = facts_of(kind, report)
+    if key:
+        _results.keep(key, out, facts)
+    show(out, facts, report.total_seconds, False, arguments.json)
+    if not arguments.json:
+        show_tuning(report)
+    return 0
+
+
+def compile_model(arguments: argparse.Namespace, out: Path, kind: str) -> CompileReport:
+    """Compile as the arguments say."""
+    from planish.compile import compile_file
+
     with progress(f"compiling {arguments.model.name}") as say:
-        report = compile_file(
+        return compile_file(
             arguments.model,
             out,
             emit=kind,
@@ -101,36 +127,33 @@ def run(arguments: argparse.Namespace) -> int:
             tune_database=arguments.tune_database,
             on_tune=lambda text: say(f"{arguments.model.name}: {text}"),
         )
-    show(out, kind, report, arguments.json)
-    return 0
 
 
-def show(out: Path, kind: str, report: CompileReport, as_json: bool) -> None:
-    """Say what was written, how big its parts are and how long it took."""
+def facts_of(kind: str, report: CompileReport) -> dict[str, Any]:
+    """What the command prints about an artifact, as JSON has it."""
+    facts = {key: value for key, value in asdict(report).items() if key not in ("passes", "seconds")}
+    return {
+        "emit": kind,
+        "seconds": {step: round(value, 3) for step, value in report.seconds.items()},
+        **facts,
+        "passes": [{"pass": p.name, "seconds": round(p.seconds, 4), "changed": p.changed} for p in report.passes],
+    }
+
+
+def show(out: Path, facts: Mapping[str, Any], seconds: float, from_cache: bool, as_json: bool) -> None:
+    """Say what was written, how big its parts are and how long it took; `facts` are those of `facts_of`."""
     written = out.stat().st_size
     if as_json:
-        passes = [{"pass": p.name, "seconds": round(p.seconds, 4), "changed": p.changed} for p in report.passes]
-        facts = {key: value for key, value in asdict(report).items() if key not in ("passes", "seconds")}
-        seconds = {step: round(value, 3) for step, value in report.seconds.items()}
-        total = round(report.total_seconds, 3)
-        print_json(
-            {
-                "output": str(out),
-                "emit": kind,
-                "bytes": written,
-                "compile_s": total,
-                "seconds": seconds,
-                **facts,
-                "passes": passes,
-            }
-        )
+        first = {"output": str(out), "emit": facts["emit"], "bytes": written, "compile_s": round(seconds, 3)}
+        print_json({**first, "from_cache": from_cache, **facts})
         return
-    parts = f"code {size(report.code_bytes)}, weights {size(report.weights_bytes)}, arena {size(report.arena_bytes)}"
-    print(f"{out}: {kind}, {size(written)}, compiled in {report.total_seconds:.2f} s")
-    print(f"  {parts}, {report.kernels} kernels ({report.cached_kernels} from the cache)")
-    for note in report.notes:
+    done = "taken from the cache" if from_cache else "compiled"
+    print(f"{out}: {facts['emit']}, {size(written)}, {done} in {seconds:.2f} s")
+    parts = [f"{name} {size(facts[f'{name}_bytes'])}" for name in ("code", "weights", "arena")]
+    parts[-1] += f" (at least {size(facts['arena_lower_bound'])})"
+    print(f"  {', '.join(parts)}, {facts['kernels']} kernels ({facts['cached_kernels']} from the cache)")
+    for note in facts["notes"]:
         print(f"  note: {note}")
-    show_tuning(report)
 
 
 def show_tuning(report: CompileReport) -> None:
