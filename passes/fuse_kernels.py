@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 
 from ..ir.core import Graph, Op, Region, Value
 from ..ir.expr import Dim, Expr, as_expr
-from ..ir.kernel.form import KernelOp, Read, Reduce, Scalar, Write
+from ..ir.kernel.form import Const, KernelOp, Read, Reduce, Scalar, Write
 from .affine import calls, inside, ranges_of, unit_dims
 from .base import Pass
 from .kernel_edit import (
@@ -218,6 +218,8 @@ def _may_read_through(producer: KernelOp, consumer: KernelOp) -> bool:
         return False
     if any(r.fill is not None and not fill_moves(producer, r) for r in reads):
         return False
+    if is_contraction(consumer) and _fills_other(producer):
+        return False  # zeros are a halo; anything else would be chosen again for every product
     if is_movement(producer):
         return True
     if is_contraction(consumer):
@@ -225,6 +227,12 @@ def _may_read_through(producer: KernelOp, consumer: KernelOp) -> bool:
     work = [op for op in producer.region.walk() if isinstance(op, Scalar)]
     costly = sum(op.fn in EXPENSIVE for op in work)
     return _repeated(result, reads) <= (1.0 if costly or len(work) > 8 else 3.0)
+
+
+def _fills_other(kernel: KernelOp) -> bool:
+    """True when reads outside of a buffer give something else than zero."""
+    fills = [op.fill.op for op in kernel.region.walk() if isinstance(op, Read) and op.fill is not None]
+    return any(not (isinstance(f, Const) and not f.value) for f in fills)
 
 
 def _repeated(value: Value, reads: Iterable[Read]) -> float:

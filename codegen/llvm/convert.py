@@ -81,8 +81,22 @@ class Converter:
 
     def _saturate(self, v: V, target: str) -> V:
         ty = v.ty.of(REGISTER[target])
+        if DTYPES[target].bits <= 16:
+            return self._saturate_narrow(v, target)
         name = "fptosi" if DTYPES[target].kind == "int" else "fptoui"
         return self.b.call(f"llvm.{name}.sat.{ty.mangled}.{v.ty.mangled}", ty, [v])
+
+    def _saturate_narrow(self, v: V, target: str) -> V:
+        """By clamping and 32-bit integers: for vectors of narrow ones LLVM converts lane by lane."""
+        b, info = self.b, DTYPES[target]
+        signed = info.kind == "int"
+        low, high = (-(1 << (info.bits - 1)), (1 << (info.bits - 1)) - 1) if signed else (0, (1 << info.bits) - 1)
+        least, most = number(low, v.ty), number(high, v.ty)
+        if signed:
+            v = b.select(b.compare("ord", v, v), v, number(0, v.ty))
+        v = b.select(b.compare("ogt", v, least), v, least)  # NaN fails, and becomes the 0 of unsigned types
+        v = b.select(b.compare("olt", v, most), v, most)
+        return b.convert("trunc", b.convert("fptosi", v, "i32"), REGISTER[target])
 
     def _to_float(self, v: V, source: str, target: str) -> V:
         if DTYPES[source].kind != "float":

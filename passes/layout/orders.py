@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from ...ir.constants import Constant
 from ...ir.core import Graph, Region, Return, Value
 from ...ir.expr import Call, Expr, as_expr
+from ...ir.kernel.dots import narrow_sum
 from ...ir.kernel.form import KernelOp, LoopDim, Read, Write
 from ..analysis.access import accesses, dims_around
 from ..analysis.contraction import Contraction, analyse
@@ -79,7 +80,8 @@ def operand_order(c: Contraction) -> Order | None:
         dim = channel(read, c.batch, [*c.m, *c.k])
     rank = len(read.map)
     extent = read.buffer.tensor.dims[dim] if dim is not None else None
-    if isinstance(extent, int) and extent <= _SHORT and dim != rank - 1:
+    grouped = narrow_sum(c.reduce) is not None  # then even four of them are one load
+    if isinstance(extent, int) and extent <= _SHORT and dim != rank - 1 and not grouped:
         return None
     return row_major(rank) if dim is None else innermost(rank, dim)
 

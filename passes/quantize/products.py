@@ -11,8 +11,12 @@ from ...ir.ops.arith import Add, Cast, Mul, Sub
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import Conv
 from ...ir.ops.shape import Pad, Reshape
+from ...ir.ops.windows import Pads
 from ..rewrite import Builder, Pattern
 from .operands import Activations, Weights, activations, integers, weights, wide
+
+_GROUP = 4  # elements of 8 bits that one lane of 32 adds up
+_FEW_CHANNELS = 8  # so many are rounded up to whole groups
 
 
 def matmul_of_quantised(op: MatMul, b: Builder) -> Sequence[Value] | None:
@@ -41,15 +45,9 @@ def conv_of_quantised(op: Conv, b: Builder) -> Sequence[Value] | None:
     x, w = activations(op.x), weights(op.w, 0)
     if x is None or w is None or (x.scale is None) != (w.scale is None) or not _one(x.zero) or w.zero.any():
         return None
-    data, pads = x.data, op.pads
-    if x.zero is not None and any(p for pair in pads for p in pair):
-        zero = x.zero
-        point = _as_scalar(b, zero if zero.tensor.dtype == data.tensor.dtype else b(Cast(zero, data.tensor.dtype)))
-        data = b(Pad(data, point, ((0, 0), (0, 0), *pads)))
-        pads = ((0, 0),) * len(pads)
-    weight = b.constant(np.ascontiguousarray(w.data))
-    total = b(Conv(data, weight, None, op.strides, pads, op.dilations, op.groups))
+    data, weight, pads = _padded(b, op, x, w.data)
     space = (1,) * len(pads)
+    total = b(Conv(data, b.constant(weight), None, op.strides, pads, op.dilations, op.groups))
     sums = w.data.reshape(len(w.data), -1).sum(axis=1, dtype=np.int32)
     total = _less_zero_of_a(b, total, x, sums.reshape(-1, *space))
     if op.bias is not None and x.scale is None:
@@ -58,6 +56,25 @@ def conv_of_quantised(op: Conv, b: Builder) -> Sequence[Value] | None:
     if op.bias is not None and x.scale is not None:
         result = b(Add(result, b(Reshape(op.bias, (len(w.data), *space)))))
     return [result]
+
+
+def _padded(b: Builder, op: Conv, x: Activations, weight: np.ndarray) -> tuple[Value, np.ndarray, Pads]:
+    """Picture, weights and padding such that borders which are not zero are part of the picture, and a few channels are
+    a whole group of four."""
+    data, pads, more = x.data, op.pads, 0
+    if op.groups == 1 and weight.shape[1] < _FEW_CHANNELS and weight.shape[1] % _GROUP and weight[0].size > _GROUP:
+        more = -weight.shape[1] % _GROUP
+        weight = np.pad(weight, [(0, more if d == 1 else 0) for d in range(weight.ndim)])
+    border = x.zero is not None and any(p for pair in pads for p in pair)
+    if not border and not more:
+        return data, np.ascontiguousarray(weight), pads
+    point = None
+    if x.zero is not None:
+        same = x.zero.tensor.dtype == data.tensor.dtype
+        point = _as_scalar(b, x.zero if same else b(Cast(x.zero, data.tensor.dtype)))
+    inner = pads if border else ((0, 0),) * len(pads)
+    data = b(Pad(data, point, ((0, 0), (0, more), *inner)))
+    return data, np.ascontiguousarray(weight), ((0, 0),) * len(pads) if border else pads
 
 
 def _one(value: Value | None) -> bool:

@@ -18,7 +18,7 @@ from ...ir.types import DTYPES
 from ..base import Pass
 from .costs import Costs, extent, lane_stride
 from .tiles import Traffic, halved, panel_vectors, row_block, row_limit, row_tile, vectors_for
-from .windows import Window, unrolled, window_schedule
+from .windows import ROW, Window, unrolled, window_schedule
 
 _MICROSECONDS = 20.0  # what a thread's part of a stage should at least be worth
 _PER_MICROSECOND = 3000.0  # vector instructions
@@ -264,7 +264,10 @@ def _reduce(stage: Reduce, vector: str, costs: Costs) -> Schedule:
     packed = packed_sum(stage)
     if packed is not None:
         order = [d for d in order if d != packed.dim] + [packed.dim]
-        return Schedule(_loops(order, {packed.dim: 2 * packed.sum.group, **unrolled(stage, order)}))
+        tile = {packed.dim: 2 * packed.sum.group, **unrolled(stage, order)}
+        if extents[packed.dim] <= packed.sum.group:  # one step: a row of the window is one round
+            tile.update({d: extents[d] for d in order[-2:-1] if extents[d] <= ROW})
+        return Schedule(_loops(order, tile))
     return Schedule(_loops(order, unrolled(stage, order) or {order[-1]: 2}))
 
 
