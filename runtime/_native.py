@@ -24,7 +24,7 @@ from ctypes import (
 )
 from typing import Any
 
-API_VERSION = 1
+API_VERSION = 2
 _dlclose = _ctypes.dlclose
 
 

@@ -59,6 +59,7 @@ def run(program: Path, *arguments: object) -> str:
         "concurrent",
         "cpu",
         "variants",
+        "plan",
     ],
 )
 def test_native(native: Path, test: str) -> None:

@@ -1,10 +1,11 @@
 /* Binding tensors to inputs and outputs, with one clear message when they do not fit. */
+#define _GNU_SOURCE
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "object.h"
 
 static void describe_dtype(char *text, size_t size, planish_dtype dtype) {
   const planish_dtype_info *info = planish_dtype_of(dtype);
@@ -31,7 +32,7 @@ static void describe_dims(char *text, size_t size, const planish_module *module,
   if (used + 2 <= size) memcpy(text + used, "]", 2);
 }
 
-static bool is_row_major(const planish_tensor *tensor) {
+bool planish_is_row_major(const planish_tensor *tensor) {
   int64_t expected = 1;
   if (!tensor->strides) return true;
   for (int32_t d = 0; d < tensor->ndim; d++)
@@ -41,6 +42,10 @@ static bool is_row_major(const planish_tensor *tensor) {
     expected *= tensor->shape[d];
   }
   return true;
+}
+
+uintptr_t planish_alignment_of(planish_dtype dtype) {
+  return dtype.bits < 8 ? 1 : dtype.bits / (dtype.code == 5 ? 16u : 8u); /* complex: two numbers */
 }
 
 planish_status planish_check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
@@ -72,6 +77,9 @@ static planish_status check(planish_context *context, const char *what, const pl
   if (tensor->device.type != 1)
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: device: expected the CPU (1), got DLPack device %d",
                        what, name, tensor->device.type);
+  if (!planish_is_tensor_type(spec->dtype))
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: kind: expected %.80s, got a tensor%s", what, name,
+                       spec->dtype, *what == 'i' ? "; use planish_set_input_value" : "");
   if (!type || memcmp(&tensor->dtype, &type->dtype, sizeof type->dtype)) {
     char got[80];
     describe_dtype(got, sizeof got, tensor->dtype);
@@ -82,11 +90,11 @@ static planish_status check(planish_context *context, const char *what, const pl
   if (status) return status;
   int64_t bytes = planish_tensor_bytes(type->dtype, tensor->ndim, tensor->shape);
   if (bytes < 0) return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: too large", what, name);
-  if (!is_row_major(tensor))
+  if (!planish_is_row_major(tensor))
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: strides: expected row-major order; copy it", what, name);
   if (bytes && !tensor->data)
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: data: expected a pointer, got NULL", what, name);
-  uintptr_t size = type->dtype.bits < 8 ? 1 : type->dtype.bits / (type->dtype.code == 5 ? 16u : 8u);
+  uintptr_t size = planish_alignment_of(type->dtype);
   if (((uintptr_t)tensor->data + tensor->byte_offset) % size)
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: data: expected an address that is a multiple of %d",
                        what, name, (int)size);
@@ -119,6 +127,8 @@ planish_status planish_set_input(planish_context *context, int32_t index, const 
   planish_slot *slot = &context->inputs[index];
   bool same_shape = slot->bound && slot->tensor.ndim == tensor->ndim;
   for (int32_t d = 0; same_shape && d < tensor->ndim; d++) same_shape = slot->shape[d] == tensor->shape[d];
+  planish_release(slot->object);
+  slot->object = NULL;
   fill(slot, tensor);
   context->env.inputs[index] = slot->tensor.data;
   if (!same_shape) context->inferred = false;
@@ -139,6 +149,7 @@ planish_status planish_set_output(planish_context *context, int32_t index, const
   }
   planish_status status = check(context, "output", &module->outputs[index], tensor);
   if (status) return status;
+  planish_charge(&context->control->budget, -slot->capacity);
   free(slot->owned);
   slot->owned = NULL;
   slot->capacity = 0;
@@ -148,12 +159,25 @@ planish_status planish_set_output(planish_context *context, int32_t index, const
 
 int32_t planish_output_rank(const planish_context *context, int32_t index) {
   const planish_module *module = context->module;
-  return context->inferred && index >= 0 && (uint32_t)index < module->n_outputs ? module->outputs[index].rank : -1;
+  if (!context->inferred || index < 0 || (uint32_t)index >= module->n_outputs) return -1;
+  return module->plan && context->outputs[index].object ? context->outputs[index].tensor.ndim : module->outputs[index].rank;
+}
+
+/* The shape of a plan's output: what came out, or what the symbols that the inputs bind say. */
+static const int64_t *plan_shape(const planish_context *context, int32_t index) {
+  const planish_io_spec *spec = &context->module->outputs[index];
+  const planish_slot *slot = &context->outputs[index];
+  if (slot->object || slot->bound) return slot->tensor.ndim < 0 ? NULL : slot->shape;
+  if (spec->rank < 0) return NULL;
+  for (int32_t d = 0; d < spec->rank; d++)
+    slot->shape[d] = spec->dims[d] >= 0 ? spec->dims[d] : context->symbols[-(spec->dims[d] + 1)];
+  return slot->shape;
 }
 
 const int64_t *planish_output_shape(const planish_context *context, int32_t index) {
   const planish_module *module = context->module;
   if (!context->inferred || index < 0 || (uint32_t)index >= module->n_outputs) return NULL;
+  if (module->plan) return plan_shape(context, index);
   const int64_t *dims = context->sizes + 2;
   for (int32_t i = 0; i < index; i++) dims += module->outputs[i].rank;
   return dims;
@@ -161,16 +185,37 @@ const int64_t *planish_output_shape(const planish_context *context, int32_t inde
 
 planish_status planish_get_output(planish_context *context, int32_t index, planish_tensor *tensor) {
   const planish_module *module = context->model->module;
+  planish_quoted name;
   if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
   if (!context->prepared)
     return planish_say(&context->message, PLANISH_NOT_READY, "outputs: the model has not been run on what is bound now");
+  if (context->outputs[index].tensor.ndim < 0)
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
+                       "output %s: kind: expected a tensor, got %.80s; use planish_get_output_value",
+                       planish_quote(&name, module->outputs[index].name), module->outputs[index].dtype);
   *tensor = context->outputs[index].tensor;
   return PLANISH_OK;
 }
 
 static void delete_taken(planish_managed_tensor *self) {
-  free(self->tensor.data);
+  if (self->manager) free(self->tensor.data);
   free(self);
+}
+
+/* A managed tensor with its shape, and room for `bytes` of data, behind it. */
+static planish_managed_tensor *make_taken(const planish_tensor *view, int64_t bytes) {
+  size_t shape_bytes = ((size_t)view->ndim * sizeof(int64_t) + 63) / 64 * 64, head = (sizeof(planish_managed_tensor) + 63) / 64 * 64;
+  void *memory = NULL;
+  if (posix_memalign(&memory, 64, head + shape_bytes + (size_t)bytes + 64)) return NULL;
+  planish_managed_tensor *taken = memory;
+  memset(taken, 0, sizeof *taken);
+  taken->version.major = 1;
+  taken->deleter = delete_taken;
+  taken->tensor = *view;
+  taken->tensor.shape = (int64_t *)(void *)((uint8_t *)memory + head);
+  if (view->ndim) memcpy(taken->tensor.shape, view->shape, (size_t)view->ndim * sizeof(int64_t));
+  if (bytes) memcpy((uint8_t *)memory + head + shape_bytes, view->data, (size_t)bytes);
+  return taken;
 }
 
 planish_status planish_take_output(planish_context *context, int32_t index, planish_managed_tensor **tensor) {
@@ -181,17 +226,18 @@ planish_status planish_take_output(planish_context *context, int32_t index, plan
   planish_slot *slot = &context->outputs[index];
   if (slot->bound)
     return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %d: it is in the caller's own memory", index);
-  size_t shape_bytes = (size_t)view.ndim * sizeof(int64_t);
-  planish_managed_tensor *taken = calloc(1, sizeof *taken + shape_bytes + sizeof(int64_t));
+  /* What a plan made is copied: others may hold it. */
+  planish_managed_tensor *taken = make_taken(&view, slot->object ? slot->bytes : 0);
   if (!taken) return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %d: out of memory", index);
-  taken->version.major = 1;
-  taken->deleter = delete_taken;
-  taken->tensor = view;
-  taken->tensor.shape = (int64_t *)(taken + 1);
-  if (shape_bytes) memcpy(taken->tensor.shape, view.shape, shape_bytes);
-  slot->owned = NULL;
-  slot->capacity = 0;
-  context->prepared = false;
+  if (slot->object) {
+    taken->tensor.data = (uint8_t *)taken->tensor.shape + ((size_t)view.ndim * sizeof(int64_t) + 63) / 64 * 64;
+  } else {
+    taken->manager = taken; /* the data is a block of its own */
+    planish_charge(&context->control->budget, -slot->capacity);
+    slot->owned = NULL;
+    slot->capacity = 0;
+    context->prepared = false;
+  }
   *tensor = taken;
   return PLANISH_OK;
 }
@@ -201,10 +247,6 @@ static int32_t resolve(planish_context *context, const char *what, const planish
                        const planish_value *value, int32_t place) {
   planish_quoted name;
   int32_t index = value->name ? planish_find(specs, count, value->name) : place;
-  if (value->kind != PLANISH_TENSOR) {
-    planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %d: kind: expected a tensor", what, place);
-    return -1;
-  }
   if (index >= 0 && (uint32_t)index < count) return index;
   if (value->name) {
     planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "%s %s: the model has no %s of this name", what,
@@ -221,17 +263,19 @@ planish_status planish_run(planish_context *context, const planish_value *inputs
   planish_status status = PLANISH_OK;
   for (int32_t i = 0; i < n_inputs && !status; i++) {
     int32_t index = resolve(context, "input", module->inputs, module->n_inputs, &inputs[i], i);
-    status = index < 0 ? PLANISH_INVALID_ARGUMENT : planish_set_input(context, index, &inputs[i].as.tensor);
+    status = index < 0 ? PLANISH_INVALID_ARGUMENT : planish_set_input_value(context, index, &inputs[i]);
   }
   for (int32_t i = 0; i < n_outputs && !status; i++) {
     int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
     if (index < 0) return PLANISH_INVALID_ARGUMENT;
-    status = planish_set_output(context, index, outputs[i].as.tensor.data ? &outputs[i].as.tensor : NULL);
+    bool given = outputs[i].kind == PLANISH_TENSOR && outputs[i].as.tensor.data;
+    status = planish_set_output(context, index, given ? &outputs[i].as.tensor : NULL);
   }
   if (!status) status = planish_invoke(context);
   for (int32_t i = 0; i < n_outputs && !status; i++) {
     int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
-    if (!outputs[i].as.tensor.data) status = planish_get_output(context, index, &outputs[i].as.tensor);
+    if (outputs[i].kind != PLANISH_TENSOR) status = planish_get_output_value(context, index, &outputs[i]);
+    else if (!outputs[i].as.tensor.data) status = planish_get_output(context, index, &outputs[i].as.tensor);
   }
   return status;
 }

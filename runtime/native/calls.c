@@ -44,9 +44,21 @@ static void run_part(void *data, int32_t index) {
   if (status) atomic_compare_exchange_strong(&r->status, &expected, status);
 }
 
+/* Claim the context's error; false if another failure came first. */
+static bool first_failure(planish_context *context, int status) {
+  int none = 0;
+  return atomic_compare_exchange_strong(&context->failed, &none, status);
+}
+
 int32_t planish_parallel(planish_env *env, planish_task task, void *const *buffers, const int64_t *args, int64_t count,
                          int64_t grain) {
   planish_context *context = (planish_context *)env;
+  if (atomic_load_explicit(&context->control->armed, memory_order_relaxed)) {
+    planish_message why;
+    planish_status status = planish_look_at_limits(context->control, &why);
+    if (status && first_failure(context, status)) context->message = why;
+    if (status) return status;
+  }
   if (count <= 0) return 0;
   int64_t parts = count / (grain < 1 ? 1 : grain);
   if (parts > context->threads) parts = context->threads;
@@ -56,13 +68,7 @@ int32_t planish_parallel(planish_env *env, planish_task task, void *const *buffe
   return atomic_load(&r.status);
 }
 
-/* Claim the context's error; false if another failure came first. */
-static bool first_failure(planish_context *context, int status) {
-  int none = 0;
-  return atomic_compare_exchange_strong(&context->failed, &none, status);
-}
-
-static const char *node_name(const planish_context *context, int32_t node, planish_quoted *buffer) {
+const char *planish_node_name(const planish_context *context, int32_t node, planish_quoted *buffer) {
   const planish_module *module = context->module;
   return planish_quote(buffer, node >= 0 && (uint32_t)node < module->n_nodes ? module->nodes[node] : "unknown");
 }
@@ -73,7 +79,7 @@ int32_t planish_fail_index(planish_env *env, int32_t node, int64_t value, int64_
   if (!first_failure(context, PLANISH_INDEX_OUT_OF_RANGE)) return PLANISH_INDEX_OUT_OF_RANGE;
   return planish_say(&context->message, PLANISH_INDEX_OUT_OF_RANGE,
                      "node %s: index: expected %" PRId64 " to %" PRId64 ", got %" PRId64,
-                     node_name(context, node, &name), lo, hi - 1, value);
+                     planish_node_name(context, node, &name), lo, hi - 1, value);
 }
 
 int32_t planish_fail(planish_env *env, int32_t node, int32_t code) {
@@ -85,6 +91,6 @@ int32_t planish_fail(planish_env *env, int32_t node, int32_t code) {
   int32_t status = code == PLANISH_FAIL_MEMORY ? PLANISH_OUT_OF_MEMORY : PLANISH_FAILED;
   if (!first_failure(context, status)) return status;
   int32_t known = code > 0 && code < (int32_t)(sizeof texts / sizeof *texts) ? code : 0;
-  return planish_say(&context->message, status, "node %s: %s (code %d)", node_name(context, node, &name), texts[known],
+  return planish_say(&context->message, status, "node %s: %s (code %d)", planish_node_name(context, node, &name), texts[known],
                      code);
 }

@@ -5,28 +5,35 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
+#include "object.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
 static void free_slots(planish_slot *slots, uint32_t count) {
   for (uint32_t i = 0; slots && i < count; i++) {
+    planish_release(slots[i].object);
     free(slots[i].shape);
     free(slots[i].owned);
   }
   free(slots);
 }
 
+static void free_memory(planish_memory *memory) {
+  free(memory->arena);
+  free(memory->scratch);
+  *memory = (planish_memory){0};
+}
+
 void planish_context_destroy(planish_context *context) {
   if (!context) return;
+  planish_plan_destroy(context);
   free_slots(context->inputs, context->model->module->n_inputs);
   free_slots(context->outputs, context->model->module->n_outputs);
   free(context->env.inputs);
   free(context->env.outputs);
   free(context->symbols);
   free(context->sizes);
-  free(context->arena_memory);
-  free(context->scratch_memory);
+  free_memory(&context->own_memory);
   free(context->profile.marks);
   free(context);
 }
@@ -81,6 +88,8 @@ planish_status planish_context_create(const planish_model *model, planish_pool *
     planish_context_destroy(made);
     return planish_say(message, PLANISH_OUT_OF_MEMORY, "context: out of memory");
   }
+  made->memory = &made->own_memory;
+  made->control = &made->own_control;
   made->env.weights = model->weights;
   made->env.symbols = made->symbols;
   *context = made;
@@ -92,15 +101,19 @@ int32_t planish_context_threads(const planish_context *context) { return context
 int64_t planish_arena_bytes(const planish_context *context) { return context->sizes[0]; }
 
 /* Make `*memory` hold at least `bytes`, aligned to 4096; large blocks in huge pages where the kernel has them. */
-static bool reserve(void **memory, int64_t *capacity, int64_t bytes) {
+static bool reserve(planish_budget *budget, void **memory, int64_t *capacity, int64_t bytes) {
   if (bytes <= *capacity && *memory) return true;
   free(*memory);
+  planish_charge(budget, -*capacity);
   *memory = NULL;
   *capacity = 0;
+  if (bytes > INT64_MAX - 4095) return false;
   size_t size = ((size_t)bytes + 4095) & ~(size_t)4095;
   if (!size) size = 4096;
   size_t alignment = size >= 2 * HUGE_PAGE ? HUGE_PAGE : 4096;
+  if (!planish_charge(budget, (int64_t)size)) return false;
   if (posix_memalign(memory, alignment, size)) {
+    planish_charge(budget, -(int64_t)size);
     *memory = NULL;
     return false;
   }
@@ -121,29 +134,9 @@ static planish_status check_bound(planish_context *context) {
   return PLANISH_OK;
 }
 
-/* First use binds a symbol, later uses must agree. */
-static planish_status bind_symbols(planish_context *context) {
-  const planish_module *module = context->module;
-  uint32_t binder[module->n_symbols + 1];
-  for (uint32_t s = 0; s < module->n_symbols; s++) context->symbols[s] = -1;
-  for (uint32_t i = 0; i < module->n_inputs; i++) {
-    const planish_io_spec *spec = &module->inputs[i];
-    planish_quoted name, symbol_name, other;
-    for (int32_t d = 0; d < spec->rank; d++) {
-      if (spec->dims[d] >= 0) continue;
-      int64_t symbol = -(spec->dims[d] + 1), value = context->inputs[i].shape[d];
-      if (context->symbols[symbol] < 0) {
-        context->symbols[symbol] = value;
-        binder[symbol] = i;
-      } else if (context->symbols[symbol] != value) {
-        return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
-                           "input %s: dimension %d, which is %s: expected %" PRId64 " as in input %s, got %" PRId64,
-                           planish_quote(&name, spec->name), d, planish_quote(&symbol_name, module->symbols[symbol]),
-                           context->symbols[symbol], planish_quote(&other, module->inputs[binder[symbol]].name), value);
-      }
-    }
-  }
-  return PLANISH_OK;
+/* The end of a message about memory. */
+static const char *limited(const planish_context *context) {
+  return context->control->budget.limit ? " within the limit of this context" : "";
 }
 
 static planish_status fit_output(planish_context *context, uint32_t index, const int64_t *dims) {
@@ -164,9 +157,9 @@ static planish_status fit_output(planish_context *context, uint32_t index, const
                          "output %s: dimension %d of the buffer: expected %" PRId64 ", got %" PRId64,
                          planish_quote(&name, spec->name), d, dims[d], slot->shape[d]);
   if (!slot->bound) {
-    if (!reserve(&slot->owned, &slot->capacity, bytes))
-      return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %s: no memory for %" PRId64 " bytes",
-                         planish_quote(&name, spec->name), bytes);
+    if (!reserve(&context->control->budget, &slot->owned, &slot->capacity, bytes))
+      return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %s: no memory for %" PRId64 " bytes%s",
+                         planish_quote(&name, spec->name), bytes, limited(context));
     if (spec->rank) memcpy(slot->shape, dims, (size_t)spec->rank * sizeof *dims);
     slot->tensor = (planish_tensor){slot->owned, {1, 0}, spec->rank, type->dtype, slot->shape, NULL, 0};
   }
@@ -208,46 +201,100 @@ static planish_status fit_outputs(planish_context *context) {
 }
 
 planish_status planish_infer_shapes(planish_context *context) {
-  if (context->inferred) return PLANISH_OK;
+  if (context->inferred && planish_same_bindings(context)) return PLANISH_OK;
+  context->inferred = context->prepared = false;
+  planish_drop_outputs(context);
   planish_status status = check_bound(context);
   if (!status) status = planish_choose_variant(context);
-  if (!status) status = bind_symbols(context);
+  if (!status) status = planish_bind_symbols(context);
   if (status) return status;
-  context->module->sizes(context->symbols, context->sizes);
+  if (context->module->sizes) context->module->sizes(context->symbols, context->sizes);
   context->inferred = true;
   return PLANISH_OK;
 }
 
-planish_status planish_prepare(planish_context *context) {
-  if (context->prepared) return PLANISH_OK;
-  planish_status status = planish_infer_shapes(context);
-  if (status) return status;
+static planish_status get_memory(planish_context *context) {
   int64_t arena = context->sizes[0], stride = context->sizes[1], scratch;
+  planish_memory *memory = context->memory;
+  planish_budget *budget = &context->control->budget;
   bool fits = arena >= 0 && stride >= 0 && stride <= INT64_MAX - 64;
   stride = fits ? (stride + 63) / 64 * 64 : 0;
   fits = fits && !__builtin_mul_overflow(stride, (int64_t)context->threads, &scratch) &&
-         reserve(&context->arena_memory, &context->arena_capacity, arena) &&
-         reserve(&context->scratch_memory, &context->scratch_capacity, scratch);
+         reserve(budget, &memory->arena, &memory->arena_capacity, arena) &&
+         reserve(budget, &memory->scratch, &memory->scratch_capacity, scratch);
   if (!fits)
     return planish_say(&context->message, PLANISH_OUT_OF_MEMORY,
-                       "no memory for this call: %" PRId64 " bytes of arena, %" PRId64 " bytes for each of %d threads",
-                       arena, context->sizes[1], context->threads);
-  context->env.arena = context->arena_memory;
-  context->env.scratch = context->scratch_memory;
+                       "no memory for this call: %" PRId64 " bytes of arena, %" PRId64 " bytes for each of %d threads%s",
+                       arena, context->sizes[1], context->threads, limited(context));
   context->env.scratch_stride = stride;
-  status = fit_outputs(context);
+  return PLANISH_OK;
+}
+
+/* Shapes of a plan's outputs are known after the run; the caller's buffers must not overlap what is read. */
+static planish_status check_overlaps(planish_context *context) {
+  planish_status status = PLANISH_OK;
+  for (uint32_t i = 0; i < context->module->n_outputs && !status; i++) status = check_overlap(context, i);
+  return status;
+}
+
+planish_status planish_prepare(planish_context *context) {
+  if (context->prepared && planish_same_bindings(context)) return PLANISH_OK;
+  planish_status status = planish_infer_shapes(context);
+  if (status) return status;
+  if (context->module->plan) return check_overlaps(context);
+  status = get_memory(context);
+  if (!status) status = fit_outputs(context);
   context->prepared = status == PLANISH_OK;
   return status;
 }
 
-planish_status planish_invoke(planish_context *context) {
-  planish_status status = planish_prepare(context);
-  if (status) return status;
+static planish_status run(planish_context *context) {
   atomic_store(&context->failed, 0);
+  context->env.arena = context->memory->arena; /* islands share it, so that it may have moved */
+  context->env.scratch = context->memory->scratch;
   int32_t result = context->module->run(&context->env);
   planish_status failed = atomic_load(&context->failed);
   if (failed) return failed;
   if (result)
     return planish_say(&context->message, PLANISH_FAILED, "the compiled code failed with status %d", result);
+  return PLANISH_OK;
+}
+
+planish_status planish_invoke(planish_context *context) {
+  bool outermost = context->control == &context->own_control;
+  if (outermost) planish_begin_limits(context->control);
+  planish_status status = planish_look_at_limits(context->control, &context->message);
+  if (!status) status = planish_prepare(context);
+  if (!status) status = context->module->plan ? planish_run_plan(context) : run(context);
+  if (outermost) planish_end_limits(context->control);
+  return status;
+}
+
+void planish_drop_outputs(planish_context *context) {
+  for (uint32_t i = 0; i < context->model->module->n_outputs; i++) {
+    planish_release(context->outputs[i].object);
+    context->outputs[i].object = NULL;
+  }
+}
+
+planish_status planish_context_set_limits(planish_context *context, int64_t max_bytes, double seconds) {
+  planish_control *control = &context->own_control;
+  if (max_bytes < 0 || !(seconds >= 0))
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "limits: expected 0 (none) or more");
+  control->seconds = seconds;
+  control->budget.limit = max_bytes;
+  if (!max_bytes || control->budget.used <= max_bytes) return PLANISH_OK;
+  planish_plan_destroy(context); /* what is kept from run to run is more than that: start anew */
+  planish_drop_outputs(context);
+  planish_charge(&control->budget, -(context->memory->arena_capacity + context->memory->scratch_capacity));
+  free_memory(context->memory);
+  for (uint32_t i = 0; i < context->model->module->n_outputs; i++) {
+    planish_slot *slot = &context->outputs[i];
+    planish_charge(&control->budget, -slot->capacity);
+    free(slot->owned);
+    slot->owned = NULL;
+    slot->capacity = 0;
+  }
+  context->prepared = false;
   return PLANISH_OK;
 }

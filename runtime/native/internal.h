@@ -26,13 +26,35 @@ extern const planish_model planish_artifact_models[];
 extern const uint32_t planish_artifact_levels;
 
 typedef struct planish_slot { /* one input or output of a context */
-  planish_tensor tensor;      /* .shape points to `shape` */
+  planish_tensor tensor;      /* .shape points to `shape`; ndim -1: not a tensor, see `object` */
   int64_t *shape;
   int64_t bytes;
   bool bound;     /* the caller gave memory */
   void *owned;    /* the context's memory (outputs only) */
   int64_t capacity;
+  planish_object *object; /* an input that is no tensor; an output that a plan made */
 } planish_slot;
+
+typedef struct planish_memory { /* what a run needs besides its outputs; islands use that of the context around them */
+  void *arena, *scratch;
+  int64_t arena_capacity, scratch_capacity;
+} planish_memory;
+
+/* Bytes that a context holds for its runs: arena, scratch, outputs of its own, objects. */
+typedef struct planish_budget {
+  int64_t used, limit; /* limit 0: none */
+} planish_budget;
+
+typedef struct planish_control { /* what may end a run early */
+  atomic_int cancelled;  /* by planish_context_cancel, until the run ends */
+  atomic_bool armed;     /* any of the three is there: look */
+  double seconds;        /* allowed for each run; 0: no limit */
+  int64_t deadline;      /* of this run, on CLOCK_MONOTONIC, in nanoseconds; 0: none */
+  int64_t next_poll;
+  int32_t (*poll)(void *data);
+  void *poll_data;
+  planish_budget budget;
+} planish_control;
 
 typedef struct planish_profile_state { /* profile.c */
   planish_mark *marks;               /* of the last run */
@@ -49,8 +71,9 @@ struct planish_context {
   bool inferred, prepared; /* valid: symbols and sizes; all memory and pointers */
   planish_slot *inputs, *outputs;
   int64_t *symbols, *sizes;
-  int64_t arena_capacity, scratch_capacity;
-  void *arena_memory, *scratch_memory;
+  planish_memory *memory, own_memory;    /* an island's are those of the context around it */
+  planish_control *control, own_control;
+  planish_host *host; /* plan.c; NULL before the first run of a plan */
   atomic_int failed; /* 0, or the status of the first failure of this run */
   planish_message message;
   planish_profile_state profile;
@@ -82,7 +105,15 @@ double planish_bf16_value(uint16_t bits);
 uint16_t planish_f16_bits(double value);
 uint16_t planish_bf16_bits(double value);
 
+/* symbols.c */
+/* Give the symbols their values and check that the shapes fit. */
+planish_status planish_bind_symbols(planish_context *context);
+/* Whether the contents that symbols come from are still those of the last time. */
+bool planish_same_bindings(const planish_context *context);
+
 /* bind.c */
+bool planish_is_row_major(const planish_tensor *tensor);
+uintptr_t planish_alignment_of(planish_dtype dtype); /* bytes */
 /* Whether a tensor has the rank and the constant dimensions of `spec`. */
 planish_status planish_check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
                                    const planish_tensor *tensor);
@@ -94,6 +125,28 @@ planish_status planish_check_rank(const planish_module *module, int32_t input, i
 planish_status planish_choose_variant(planish_context *context);
 /* " 1 2 3": the ranks that input number `input` may have, in order. */
 void planish_list_ranks(const planish_module *module, int32_t input, char *text, size_t size);
+
+/* context.c */
+/* Charge `bytes` (negative: give back) to a budget (NULL: nobody's); false if the limit forbids it. */
+bool planish_charge(planish_budget *budget, int64_t bytes);
+/* Forget what outputs a run has left behind. */
+void planish_drop_outputs(planish_context *context);
+/* The name of a node of the context's module, quoted. */
+const char *planish_node_name(const planish_context *context, int32_t node, planish_quoted *buffer);
+
+/* limits.c */
+/* A run of the context begins: the time that it may take, and whether anybody cancelled it already. */
+void planish_begin_limits(planish_control *control);
+void planish_end_limits(planish_control *control);
+/* Whether the run goes on: PLANISH_OK, or why not. Callable from the thread that runs. */
+planish_status planish_look_at_limits(planish_control *control, planish_message *message);
+
+/* plan.c */
+planish_status planish_run_plan(planish_context *context);
+void planish_plan_destroy(planish_context *context);
+
+/* value.c */
+bool planish_is_tensor_type(const char *dtype); /* an element type that is no string: no seq<...> and the like */
 
 /* cpu.c: PLANISH_OK, or PLANISH_UNSUPPORTED_CPU and a message that names the missing features. */
 planish_status planish_check_cpu(const char *const *features, uint32_t count, planish_message *message);

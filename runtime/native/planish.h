@@ -32,7 +32,7 @@ extern "C" {
 #define PLANISH_API
 #endif
 
-#define PLANISH_API_VERSION 1u
+#define PLANISH_API_VERSION 2u
 
 typedef int32_t planish_status;
 #define PLANISH_OK 0
@@ -43,6 +43,7 @@ typedef int32_t planish_status;
 #define PLANISH_NOT_READY 5 /* an input is not set */
 #define PLANISH_VERSION_MISMATCH 6
 #define PLANISH_FAILED 7 /* anything else */
+#define PLANISH_CANCELLED 8 /* by planish_context_cancel, or the run took too long */
 
 /* The text that goes with a status, NUL-terminated UTF-8, one line. */
 typedef struct planish_message {
@@ -82,26 +83,48 @@ struct planish_managed_tensor {
   planish_tensor tensor;
 };
 
-typedef enum planish_kind { PLANISH_TENSOR = 0 } planish_kind;
+typedef enum planish_kind {
+  PLANISH_TENSOR = 0,
+  PLANISH_STRINGS = 1,  /* a tensor of texts */
+  PLANISH_SEQUENCE = 2, /* of values */
+  PLANISH_MAP = 3,      /* from numbers or texts to values */
+  PLANISH_ABSENT = 4    /* an optional that has no value; one that has a value is that value */
+} planish_kind;
 
-/* A named value. `name` may be NULL: then its place in the list counts. */
-typedef struct planish_value {
+/* A value of any kind. `name` may be NULL: then its place in the list counts; inside other values it is not looked at. */
+typedef struct planish_value planish_value;
+struct planish_value {
   planish_kind kind;
   const char *name;
   union {
     planish_tensor tensor;
+    struct {
+      const char *const *data; /* UTF-8, row-major */
+      const uint64_t *lengths; /* bytes of each; NULL: they end with NUL */
+      const int64_t *shape;
+      int32_t ndim;
+    } strings;
+    struct {
+      const planish_value *items;
+      int64_t count;
+    } sequence;
+    struct {
+      const planish_value *keys;   /* a tensor of i64 (or another integer type) or texts, of one dimension */
+      const planish_value *values; /* a tensor or texts of the same length, or a sequence of as many values */
+    } map;
     void *reserved[12];
   } as;
-} planish_value;
+};
 
 /* ---- the model ---- */
 typedef struct planish_model planish_model;
 
 /* What an input or output is declared to be. `dims` >= 0 are constants, < 0 the symbol of number -(d + 1). `rank` -1:
- * the model leaves it open; then `dims` is NULL. */
+ * the model leaves it open, or it is known after the run only; then `dims` is NULL. */
 typedef struct planish_io {
   const char *name;
-  const char *dtype_name; /* "f32", "bf16", "i64", "bool" ... */
+  const char *dtype_name; /* "f32", "bf16", "i64", "bool", "string" ...; of others the type as text, such as
+                             "seq<f32[N]>", "optional<i64[3]>", "map<string,f32>": then `rank` is -1 */
   planish_dtype dtype;
   int32_t rank;
   const int64_t *dims;
@@ -154,19 +177,32 @@ PLANISH_API void planish_context_destroy(planish_context *context); /* NULL is f
 /* What the last call on this context that failed said. */
 PLANISH_API const char *planish_context_error(const planish_context *context);
 PLANISH_API int32_t planish_context_threads(const planish_context *context);
+/* What each run of this context may take: `max_bytes` of memory beside inputs, outputs of the caller's and weights, and
+ * `seconds` of time; 0: no limit. Time is looked at between kernels, rounds of loops and steps of long operations. */
+PLANISH_API planish_status planish_context_set_limits(planish_context *context, int64_t max_bytes, double seconds);
+/* End the run of this context that is under way, or the next one, with PLANISH_CANCELLED. Any thread may call it, and a
+ * signal handler. */
+PLANISH_API void planish_context_cancel(planish_context *context);
+/* During runs `poll` is called from time to time (20 ms apart at least, between kernels) by the thread that called
+ * planish_invoke; when it returns nonzero the run ends with PLANISH_CANCELLED. NULL: none. */
+PLANISH_API void planish_context_set_poll(planish_context *context, int32_t (*poll)(void *data), void *data);
 
 /* Bind an input: its data is read in place by every planish_invoke until it is bound to something else. The tensor
  * itself is copied. Name, type, rank and constant dimensions are checked here, symbols by planish_prepare. */
 PLANISH_API planish_status planish_set_input(planish_context *context, int32_t index, const planish_tensor *tensor);
+/* The same for a value of any kind. Tensors are read in place, also those in sequences and maps; all else is copied. */
+PLANISH_API planish_status planish_set_input_value(planish_context *context, int32_t index, const planish_value *value);
 /* Bind an output to the caller's memory, which must not overlap an input; NULL: back to the context's own memory. */
 PLANISH_API planish_status planish_set_output(planish_context *context, int32_t index, const planish_tensor *tensor);
 /* Check that all inputs fit together; after it planish_output_shape knows the shapes of the outputs. */
 PLANISH_API planish_status planish_infer_shapes(planish_context *context);
 /* Infer the shapes and get all memory ready. planish_invoke does it when needed. */
 PLANISH_API planish_status planish_prepare(planish_context *context);
-/* The shape of an output after planish_infer_shapes; NULL before it. Valid until other inputs are set. */
+/* The shape of an output after planish_infer_shapes; NULL before it, and if its rank is unknown. Valid until other inputs
+ * are set. A dimension that is known after the run only is -1 before it. */
 PLANISH_API const int64_t *planish_output_shape(const planish_context *context, int32_t index);
-/* The number of dimensions of an output after planish_infer_shapes; -1 before it. */
+/* The number of dimensions of an output after planish_infer_shapes; -1 before it, if it is known after the run only, and
+ * for what is no tensor. */
 PLANISH_API int32_t planish_output_rank(const planish_context *context, int32_t index);
 /* Bytes of the planned arena after planish_infer_shapes. */
 PLANISH_API int64_t planish_arena_bytes(const planish_context *context);
@@ -174,11 +210,15 @@ PLANISH_API int64_t planish_arena_bytes(const planish_context *context);
 PLANISH_API planish_status planish_invoke(planish_context *context);
 /* A view of an output, valid until the next planish_invoke, planish_set_output or planish_context_destroy. */
 PLANISH_API planish_status planish_get_output(planish_context *context, int32_t index, planish_tensor *tensor);
-/* Take an output away from the context: the caller owns it and calls its deleter. Only for the context's own memory. */
+/* The same for an output of any kind; all pointers in it are valid as long as that view. */
+PLANISH_API planish_status planish_get_output_value(planish_context *context, int32_t index, planish_value *value);
+/* Take an output away from the context: the caller owns it and calls its deleter. Only for the context's own memory, and
+ * for tensors. */
 PLANISH_API planish_status planish_take_output(planish_context *context, int32_t index,
                                                planish_managed_tensor **tensor);
 /* All at once: set the inputs (by name, or in order), run, and fill `outputs`. An output whose data pointer is NULL
- * becomes a view as of planish_get_output; one that has data is written there. */
+ * becomes a view as of planish_get_output; one that has data is written there. One of another kind than PLANISH_TENSOR
+ * becomes a view as of planish_get_output_value, of the kind that the output has. */
 PLANISH_API planish_status planish_run(planish_context *context, const planish_value *inputs, int32_t n_inputs,
                                        planish_value *outputs, int32_t n_outputs);
 

@@ -24,7 +24,7 @@ planish_status planish_check_rank(const planish_module *module, int32_t input, i
   char ranks[300];
   const char *reason = "";
   planish_quoted name;
-  if (module->inputs[input].rank >= 0 || takes(module, input, rank)) return PLANISH_OK;
+  if (!module->n_variants || module->inputs[input].rank >= 0 || takes(module, input, rank)) return PLANISH_OK;
   for (uint32_t r = module->n_refusals; r-- > 0;)
     if (module->refusals[r].ranks[input] == rank) reason = module->refusals[r].reason;
   planish_list_ranks(module, input, ranks, sizeof ranks);
@@ -78,7 +78,8 @@ static planish_status choose(planish_context *context, const planish_module *var
   context->module = variant;
   planish_status status = PLANISH_OK;
   for (uint32_t i = 0; i < variant->n_inputs && !status; i++)
-    status = planish_check_shape(context, "input", &variant->inputs[i], &context->inputs[i].tensor);
+    if (context->inputs[i].tensor.ndim >= 0) /* else it is no tensor */
+      status = planish_check_shape(context, "input", &variant->inputs[i], &context->inputs[i].tensor);
   return status;
 }
 

@@ -466,6 +466,7 @@ static void test_seeded(char **arguments) {
 }
 
 void test_variants(void); /* test_variants.c */
+void test_plan(void);     /* test_plan.c */
 
 int main(int argc, char **argv) {
   static const struct {
@@ -477,7 +478,7 @@ int main(int argc, char **argv) {
                {"sizes", test_sizes},       {"refusals", test_refusals}, {"failures", test_failures},
                {"profile", test_profile},
                {"values", test_values},     {"concurrent", test_concurrent}, {"cpu", test_cpu},
-               {"variants", test_variants}};
+               {"variants", test_variants}, {"plan", test_plan}};
   bool found = false;
   CHECK(argc > 1);
   for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
