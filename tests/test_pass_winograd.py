@@ -191,6 +191,16 @@ def test_takes_larger_tiles_where_pictures_are_large() -> None:
     assert all(c.plan is None or c.plan.m == 2 for c in options(small, TARGET, 1))
 
 
+def test_bytes_of_weights_are_those_of_whole_panels() -> None:
+    (conv,) = convolutions(layer(1, 64, 56, 56, 80, ((1, 1), (1, 1))))
+    direct, *others = options(conv, TARGET, 1)
+    assert direct.bytes == 4 * 9 * 64 * 96
+    assert others
+    for choice in others:
+        assert choice.plan is not None
+        assert choice.bytes == 4 * (choice.plan.m + 2) ** 2 * 64 * 96
+
+
 def test_weights_stay_within_bounds() -> None:
     plan = Plan(4, 1, 1, 1, 32)
     cheap = [Choice(None, 100.0, 10), Choice(plan, 40.0, 20), Choice(plan, 30.0, 60)]

@@ -17,7 +17,7 @@ _SMALL = 1 << 20  # bytes that weights may grow by in any case
 class Winograd(Pass, name="winograd"):
     """Compute 3x3 convolutions with fewer multiplications where that is faster.
 
-    `growth` bounds the bytes of all weights of the model, relative to what they were (1 MB more is always fine);
+    `growth` bounds the bytes of all weights of the model as they are packed, relative to what they were (1 MB more is always fine);
     `most` is the largest tile of outputs (2, 4 or 6); `only` takes one size wherever the algorithm applies, faster or
     not (for tests).
     """
@@ -37,7 +37,8 @@ class Winograd(Pass, name="winograd"):
             sizes = [m for m in SIZES if m <= self.most]
             before = sum(op.value.nbytes for op in graph.body if isinstance(op, Constant))
             choices = [options(c, target, self.context.threads, sizes) for c in convs]
-            room = max((self.growth - 1) * before, _SMALL) if self.growth > 1 else 0.0
+            padding = sum(c[0].bytes - conv.weights.nbytes for c, conv in zip(choices, convs, strict=True))
+            room = max((self.growth - 1) * before - padding, _SMALL) if self.growth > 1 else 0.0
             ways = [c.plan for c in select(choices, room)]
         for conv, plan in zip(convs, ways, strict=True):
             if plan is not None:

@@ -40,8 +40,7 @@ class Choice:
 
 def options(conv: Convolution, target: TargetInfo, threads: int, sizes: Sequence[int] = SIZES) -> list[Choice]:
     """The direct way, then those that are faster, from few bytes of weights to many."""
-    weights = 4 * TAPS**2 * conv.channels * conv.outputs
-    direct = Choice(None, _direct(conv, target), weights)
+    direct = Choice(None, _direct(conv, target), 4 * TAPS**2 * conv.channels * _packed(conv.outputs, target))
     if min(conv.channels, conv.outputs) < _FEW:
         return [direct]
     found = [direct]
@@ -72,6 +71,13 @@ def select(options: Sequence[Sequence[Choice]], room: float) -> list[Choice]:
         chosen[n] = k
 
 
+def _packed(columns: int, target: TargetInfo) -> int:
+    """Columns of weights that are stored, in whole panels."""
+    lanes = target.lanes(4)
+    panel = lanes if columns <= lanes else 2 * lanes
+    return -(-columns // panel) * panel
+
+
 def _direct(conv: Convolution, target: TargetInfo) -> float:
     """Cycles of the direct kernel."""
     points = math.prod(conv.points)
@@ -91,7 +97,7 @@ def _choices(conv: Convolution, m: int, target: TargetInfo, threads: int) -> Ite
     n, h, w = conv.points
     down, across = -(-h // m), -(-w // m)
     channels = _group(conv.outputs)
-    size = 4 * t * t * conv.channels * conv.outputs
+    size = 4 * t * t * conv.channels * (conv.outputs // channels) * _packed(channels, target)
     # Wide blocks: neighbours along a row share lines of the image and pages of memory.
     shapes = [(1, c) for c in _parts(across)] + [(r, across) for r in _parts(down) if r > 1]
     for rows, columns in shapes:
