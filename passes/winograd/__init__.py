@@ -17,9 +17,9 @@ _SMALL = 1 << 20  # bytes that weights may grow by in any case
 class Winograd(Pass, name="winograd"):
     """Compute 3x3 convolutions with fewer multiplications where that is faster.
 
-    `growth` bounds the bytes of all weights of the model as they are packed, relative to what they were (1 MB more is always fine);
-    `most` is the largest tile of outputs (2, 4 or 6); `only` takes one size wherever the algorithm applies, faster or
-    not (for tests).
+    `growth` bounds the bytes of all weights of the model as they are packed, relative to what they were (1 MB more is
+    always fine); `most` is the largest tile of outputs (2, 4 or 6); `only` takes one size wherever the algorithm
+    applies, faster or not (for tests).
     """
 
     growth: float = 1.55
