@@ -35,9 +35,10 @@ from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim
 from planish.ir.packing import weights_image
+from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.target_info import TargetInfo
-from planish.ir.types import TensorType
+from planish.islands import Pieces, Spec, emit_pieces, pieces, port_shape, port_type
 from planish.passes import PassContext, PassManager, PassReport
 from planish.runtime import Model, load
 from planish.runtime.escape import log_text
@@ -65,10 +66,11 @@ class Lowered:
 @dataclass
 class Level:
     """The model for one CPU: its variants as they were read, then lowered (`parts`), and LLVM IR text and object of
-    everything that is not a kernel (`mains`)."""
+    everything that is not a kernel (`mains`). A variant is one piece with one part, or more if it is a plan."""
 
     target: TargetInfo
     variants: Variants
+    pieces: list[Pieces] = field(default_factory=list[Pieces])
     parts: list[Lowered] = field(default_factory=list[Lowered])
     mains: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
 
@@ -185,6 +187,8 @@ def compile_file(
     for level, main in zip(levels, names, strict=True):
         level.mains = _descriptors(level, report, selftest, main, profile)
     if profile:
+        if levels[0].pieces[0].plan:
+            raise PlanishError("profile: expected a model that is one program, got one that runs by a plan")
         report.lowered = levels[0].parts[0]
     _fill(report, levels)
     if emit in LINKED:
@@ -210,7 +214,7 @@ def _link(levels: Sequence[Level], names: Sequence[str], emit: Emit, out: Path, 
     objects = [body for part in parts for body in part.kernels.objects]
     objects += [body for level in levels for _, body in level.mains]
     weights = weights_image(*(p.program for p in parts))
-    name = str(parts[0].module.attributes.get("name") or out.stem)
+    name = str(levels[0].pieces[0].module.attributes.get("name") or out.stem)
     link(objects, weights, weights_bytes, emit, out, name=name, triple=levels[0].target.triple, modules=names)
 
 
@@ -222,25 +226,28 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
         context = PassContext(level.target, options.threads or _threads(), options.opt, levels[0].target, measured)
         passes += level.variants.each(lambda module, context=context: lower(module, context, options))
     report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
-    programs = [[_program(module) for module in level.variants.modules] for level in levels]
-    if len(levels) > 1 or levels[0].variants.unranked:
-        join([program for group in programs for program in group])
+    for level in levels:
+        level.pieces = [pieces(module) for module in level.variants.modules]
+    pairs = [[pair for piece in level.pieces for pair in piece.programs] for level in levels]
+    programs = [[program for _, program in group] for group in pairs]
+    heads = [piece.head for level in levels for piece in level.pieces]
+    if len(heads) > 1 or isinstance(heads[0], Plan):
+        join(heads, [program for group in programs for program in group])
     steps.done("passes")
     if options.tuning:
-        _tune(levels, programs, options, options.tuning, report)
+        _tune(levels, pairs, options, options.tuning, report)
         steps.done("tune")
-    for level, group in zip(levels, programs, strict=True):
-        pairs = list(zip(level.variants.modules, group, strict=True))
+    for level, group in zip(levels, pairs, strict=True):
         kernels = compile_variants(
-            pairs, level.target, opt=max(1, options.opt), workers=options.workers or _threads(), cache=options.cache
+            group, level.target, opt=max(1, options.opt), workers=options.workers or _threads(), cache=options.cache
         )
-        level.parts = [Lowered(m, p, one, level.target) for (m, p), one in zip(pairs, kernels, strict=True)]
+        level.parts = [Lowered(m, p, one, level.target) for (m, p), one in zip(group, kernels, strict=True)]
     steps.done("kernels")
 
 
 def _tune(
     levels: Sequence[Level],
-    programs: Sequence[Sequence[Program]],
+    pairs: Sequence[Sequence[tuple[Module, Program]]],
     options: Options,
     tuning: Tuning,
     report: CompileReport,
@@ -250,8 +257,8 @@ def _tune(
         raise PlanishError("tune: expected a pipeline that chooses schedules (schedule-cpu), -O1 or higher")
     if tuning.seconds:
         tuning.database.used = 0
-        for level, group in zip(levels, programs, strict=True):
-            parts = [Part(m, p) for m, p in zip(level.variants.modules, group, strict=True)]
+        for level, group in zip(levels, pairs, strict=True):
+            parts = [Part(m, p) for m, p in group]
             threads, workers = options.threads or _threads(), options.workers or _threads()
             share = tuning.seconds / len(levels)
             tuning.run(parts, level.target, TuneOptions(share, threads, workers, options.opt, options.cache))
@@ -265,25 +272,38 @@ def _descriptors(
 ) -> list[tuple[str, bytes]]:
     """LLVM IR text and object of everything that is not a kernel: the program, or those of all variants and the
     descriptor of the whole, which is called `main`."""
-    target, parts, variants = level.target, level.parts, level.variants
+    target, variants = level.target, level.variants
     features = [f[1:] for f in target.features if f.startswith("+")]
-    manifests = [make_manifest(p.module, p.program, p.kernels, target, report, selftest) for p in parts]
+    remaining = iter(level.parts)
+    kernels = [[next(remaining).kernels for _ in piece.programs] for piece in level.pieces]
+    manifests = [
+        make_manifest(piece.module, piece.head, group, target, report, selftest)
+        for piece, group in zip(level.pieces, kernels, strict=True)
+    ]
     if not variants.unranked:
         manifest = manifests[0].to_json().encode()
-        program = compile_program(
-            parts[0].program, parts[0].kernels, target,
-            manifest=manifest, features=features, selftest=selftest, profile=profile, name=main,
+        return emit_pieces(
+            level.pieces[0], kernels[0], target, main,
+            lambda program, own: compile_program(
+                program, own, target,
+                manifest=manifest, features=features, selftest=selftest, profile=profile, name=main,
+            ),
+            manifest=manifest, features=features,
         )  # fmt: skip
-        return [program]
-    programs = [p.program for p in parts]
-    names = [f"{main}_variant_{i}" for i in range(len(parts))]
-    inputs, outputs = (_ports(whole_specs(variants, programs, what)) for what in ("inputs", "outputs"))
+    heads = [piece.head for piece in level.pieces]
+    names = [f"{main}_variant_{i}" for i in range(len(heads))]
+    inputs, outputs = (_ports(whole_specs(variants, heads, what)) for what in ("inputs", "outputs"))
     whole = replace(whole_manifest(variants, manifests), inputs=inputs, outputs=outputs)
-    mains = [
-        compile_program(p.program, p.kernels, target, manifest=b"", features=(), name=name)
-        for p, name in zip(parts, names, strict=True)
-    ]
-    return [*mains, compile_descriptor(descriptor(variants, programs, names, whole, features), target, main)]
+    mains: list[tuple[str, bytes]] = []
+    for piece, group, name in zip(level.pieces, kernels, names, strict=True):
+        mains += emit_pieces(
+            piece, group, target, name,
+            lambda program, own, name=name: compile_program(
+                program, own, target, manifest=b"", features=(), name=name
+            ),
+            manifest=b"", features=(),
+        )  # fmt: skip
+    return [*mains, compile_descriptor(descriptor(variants, heads, names, whole, features), target, main)]
 
 
 def lower(module: Module, context: PassContext, options: Options) -> list[PassReport]:
@@ -292,21 +312,14 @@ def lower(module: Module, context: PassContext, options: Options) -> list[PassRe
     return manager.run(module)
 
 
-def _program(module: Module) -> Program:
-    found = [f for f in module.functions.values() if isinstance(f, Program)]
-    if len(found) != 1:
-        raise PlanishError(f"the pipeline gives {len(found)} programs, expected one: it must contain lower-program")
-    return found[0]
-
-
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_manifest(
     module: Module,
-    program: Program,
-    kernels: CompiledKernels,
+    program: Program | Plan,
+    kernels: Sequence[CompiledKernels],
     target: TargetInfo,
     report: CompileReport,
     selftest: SelfTest | None,
@@ -316,14 +329,14 @@ def make_manifest(
         weights=int(program.attributes["weights_bytes"]),
         arena=_fixed(program.attributes["arena_bytes"]),
         lower_bound=_fixed(program.attributes.get("arena_lower_bound", 0)),
-        scratch=_fixed(kernels.scratch),
-        code=sum(code_bytes(o) for o in kernels.objects),
+        scratch=max(_fixed(one.scratch) for one in kernels),
+        code=sum(code_bytes(o) for one in kernels for o in one.objects),
     )
     return Manifest(
         name=str(module.attributes.get("name") or "model"),
         inputs=_ports(program.attributes["inputs"]),
         outputs=_ports(program.attributes["outputs"]),
-        symbols=program.symbols,
+        symbols=tuple(program.attributes["symbols"]),
         model_sha256=str(module.attributes.get("sha256", "")),
         passes=tuple(p.name for p in report.passes),
         target=Target(target.triple, target.cpu, tuple(f[1:] for f in target.features if f.startswith("+"))),
@@ -334,12 +347,8 @@ def make_manifest(
     )
 
 
-def _ports(specs: Sequence[tuple[str, TensorType]]) -> tuple[Port, ...]:
-    return tuple(Port(name, type.dtype, _shape(type)) for name, type in specs)
-
-
-def _shape(type: TensorType) -> tuple[int | str, ...] | None:
-    return None if type.shape is None else tuple(d if isinstance(d, int) else str(d) for d in type.shape)
+def _ports(specs: Sequence[Spec]) -> tuple[Port, ...]:
+    return tuple(Port(name, port_type(type), port_shape(type)) for name, type in specs)
 
 
 def _fixed(size: Dim) -> int:
@@ -348,7 +357,7 @@ def _fixed(size: Dim) -> int:
 
 def _fill(report: CompileReport, levels: Sequence[Level]) -> None:
     parts = [part for level in levels for part in level.parts]
-    attributes = [p.program.attributes for p in parts]
+    attributes = [piece.head.attributes for level in levels for piece in level.pieces]
     objects = [body for p in parts for body in p.kernels.objects]
     report.kernels = len(objects)
     report.cached_kernels = sum(p.kernels.cached for p in parts)

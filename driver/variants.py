@@ -15,8 +15,9 @@ from planish.codegen.llvm.descriptor import Descriptor
 from planish.frontend import Source
 from planish.ir.core import Module
 from planish.ir.errors import ModelError, PlanishError, UnsupportedError
+from planish.ir.plan import Plan
 from planish.ir.program import Program
-from planish.ir.types import TensorType
+from planish.ir.types import TensorType, Type
 from planish.passes.plan_memory import share_weights
 from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Refusal
@@ -28,7 +29,7 @@ _MOST_TRIES = 343
 _REASON = 300  # characters of a reason that the runtime shows; the manifest has all
 
 T = TypeVar("T")
-Specs = Sequence[tuple[str, TensorType]]
+Specs = Sequence[tuple[str, Type]]
 
 
 @dataclass
@@ -128,24 +129,26 @@ def assignments(inputs: int) -> Iterator[tuple[int, ...]]:
 # -- one artifact of all --------------------------------------------------------------------------------------------
 
 
-def join(programs: Sequence[Program]) -> None:
-    """Give planned programs the same symbols, in one order, and one section of weights."""
-    symbols = tuple(dict.fromkeys(name for program in programs for name in program.symbols))
-    for program in programs:
-        program.attributes["symbols"] = symbols
+def join(heads: Sequence[Program | Plan], programs: Sequence[Program]) -> None:
+    """Give `heads`, the variants of a model, the same symbols, in one order, and all `programs`, which are theirs or
+    those of the islands of their plans, one section of weights."""
+    symbols = tuple(dict.fromkeys(name for head in heads for name in head.attributes["symbols"]))
     share_weights(programs)
+    for head in heads:
+        head.attributes["symbols"] = symbols
+        head.attributes["weights_bytes"] = programs[0].attributes["weights_bytes"] if programs else 0
 
 
-def whole_specs(variants: Variants, programs: Sequence[Program], what: str) -> Specs:
+def whole_specs(variants: Variants, programs: Sequence[Program | Plan], what: str) -> Specs:
     """Names and types of the "inputs" or "outputs" of the whole model: of unknown rank where the variants differ."""
     groups = zip(*(program.attributes[what] for program in programs), strict=True)
     return [_whole(list(group), variants.unranked if what == "inputs" else ()) for group in groups]
 
 
-def _whole(specs: Specs, unranked: Sequence[str]) -> tuple[str, TensorType]:
+def _whole(specs: Specs, unranked: Sequence[str]) -> tuple[str, Type]:
     (name, type), *others = specs
     same = name not in unranked and all(other == type for _, other in others)
-    return name, type if same else TensorType(type.dtype, None)
+    return name, type if same or not isinstance(type, TensorType) else TensorType(type.dtype, None)
 
 
 def whole_manifest(variants: Variants, manifests: Sequence[Manifest]) -> Manifest:
@@ -170,7 +173,11 @@ def whole_manifest(variants: Variants, manifests: Sequence[Manifest]) -> Manifes
 
 
 def descriptor(
-    variants: Variants, programs: Sequence[Program], names: Sequence[str], manifest: Manifest, features: Sequence[str]
+    variants: Variants,
+    programs: Sequence[Program | Plan],
+    names: Sequence[str],
+    manifest: Manifest,
+    features: Sequence[str],
 ) -> Descriptor:
     """The descriptor of the whole model over those called `names`."""
     inputs, outputs = (whole_specs(variants, programs, what) for what in ("inputs", "outputs"))

@@ -7,18 +7,19 @@ written twice, which the tests of the artifacts hold together.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...ir.expr import Dim, Expr
 from ...ir.target_info import TargetInfo
-from ...ir.types import TensorType
+from ...ir.types import TensorType, Type
 from ...runtime.manifest import SelfTest
 
 ABI_VERSION = 3
 MAIN = "planish_module_data"
-Ports = Sequence[tuple[str, TensorType]]
+Ports = Sequence[tuple[str, Type]]
 
 
 @dataclass
@@ -166,16 +167,22 @@ def _c_string(name: str) -> bytes:
 def _io_specs(text: Text, symbols: Sequence[str], specs: Ports) -> str:
     rows: list[str] = []
     for name, type in specs:
-        dims = text.table([str(_io_dim(symbols, d)) for d in type.shape or ()], "i64")
+        shape = type.shape if isinstance(type, TensorType) else None
+        dims = text.table([str(_io_dim(symbols, d)) for d in shape or ()], "i64")
         fields = [
             f"ptr {text.string(_c_string(name))}",
-            f"ptr {text.string(type.dtype.encode())}",
-            f"i32 {-1 if type.shape is None else type.rank}",
+            f"ptr {text.string(type_name(type).encode())}",
+            f"i32 {-1 if shape is None else len(shape)}",
             "i32 0",
             f"ptr {dims}",
         ]
         rows.append("{ " + ", ".join(fields) + " }")
     return text.table(rows, "{ ptr, ptr, i32, i32, ptr }")
+
+
+def type_name(type: Type) -> str:
+    """The element type of a tensor; of anything else the whole type, in which sizes found at run time are `?`."""
+    return type.dtype if isinstance(type, TensorType) else re.sub(r'"\?[^"]*"', "?", str(type))
 
 
 def _io_dim(symbols: Sequence[str], dim: Dim) -> int:
@@ -191,21 +198,21 @@ def _selftest(text: Text, test: SelfTest | None) -> str:
     if test is None:
         return "null"
     symbols = text.table([str(s) for s in test.symbols], "i64")
-    ranges = text.table([_double(v) for pair in test.ranges for v in pair], "double")
-    sums = text.table([_double(v) for pair in test.sums for v in pair or (math.nan, math.nan)], "double")
+    ranges = text.table([double(v) for pair in test.ranges for v in pair], "double")
+    sums = text.table([double(v) for pair in test.sums for v in pair or (math.nan, math.nan)], "double")
     row = "{ i32, i32, i64, double }"
     samples = text.table(
-        [f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {_double(s.value)} }}" for s in test.samples], row
+        [f"{{ i32 {s.output}, i32 0, i64 {s.index}, double {double(s.value)} }}" for s in test.samples], row
     )
     fields = [
-        f"i64 {test.seed}", f"ptr {symbols}", f"ptr {ranges}", f"ptr {sums}", f"double {_double(test.rtol)}",
-        f"double {_double(test.atol)}", f"i64 {len(test.samples)}", f"ptr {samples}",
+        f"i64 {test.seed}", f"ptr {symbols}", f"ptr {ranges}", f"ptr {sums}", f"double {double(test.rtol)}",
+        f"double {double(test.atol)}", f"i64 {len(test.samples)}", f"ptr {samples}",
     ]  # fmt: skip
     types = ", ".join(f.split()[0] for f in fields)
     text.globals.append(f"@.selftest = private constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
     return "@.selftest"
 
 
-def _double(value: float) -> str:
+def double(value: float) -> str:
     """LLVM's exact hexadecimal form of a double."""
     return "0x" + struct.pack(">d", value).hex().upper()
