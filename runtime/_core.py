@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import signal
 import struct
 import threading
 from ctypes import POINTER, byref, c_int64, c_uint64, c_void_p
@@ -12,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ._native import API_VERSION, Io, Library, Mark, Message, Tensor
+from ._native import API_VERSION, Io, Library, Mark, Message, Poll, Tensor, Value
 from .dtypes import dlpack_code, numpy_dtype
 from .errors import InputError, LoadError, RunError
 from .escape import log_text
 from .manifest import Port
 from .pool import Pool
+from .values import Prepared, is_plain, read_value
 
 Array = np.ndarray[Any, Any]
 INVALID_ARGUMENT, NOT_READY = 1, 5
@@ -113,6 +115,9 @@ class Core:
         return Context(self)
 
     def release(self, context: Context) -> None:
+        if context.interrupted:  # it may be about to cancel its next run
+            context.destroy(self.library)
+            return
         with self._lock:
             self._idle.append(context)
 
@@ -125,12 +130,23 @@ class Core:
             self._pool = None
 
 
+def _poll(_data: int | None) -> int:
+    """Called by the runtime now and then during a run: what lets Python handle signals meanwhile."""
+    return 0
+
+
+_POLL = Poll(_poll)
+
+
 class Context:
     """A native context. It does not keep its core alive: whoever uses it does."""
 
     def __init__(self, core: Core) -> None:
-        self._inputs = [_Slot("input", port) for port in core.inputs]
-        self._outputs = [_Slot("output", port) for port in core.outputs]
+        self._inputs = [_Slot("input", port) if is_plain(port.dtype) else None for port in core.inputs]
+        self._outputs = [_Slot("output", port) if is_plain(port.dtype) else None for port in core.outputs]
+        self._limited = False
+        self._polled = False
+        self.interrupted = False
         message, handle = Message(), c_void_p()
         if core.library.context_create(core.model, core.native_pool, core.threads, byref(handle), byref(message)):
             raise RunError(message.text.decode(errors="replace"))
@@ -145,25 +161,67 @@ class Context:
             text = library.context_error(self.handle).decode(errors="replace")
             raise (InputError if status in (INVALID_ARGUMENT, NOT_READY) else RunError)(text)
 
-    def set_input(self, core: Core, index: int, data: Array, shape: tuple[int, ...]) -> None:
-        tensor = self._inputs[index].fill(data, shape)
-        self._check(core.library, core.library.set_input(self.handle, index, tensor))
+    def set_limits(self, core: Core, max_bytes: int, seconds: float) -> None:
+        """What each run may take; 0: no limit."""
+        if max_bytes or seconds or self._limited:
+            self._limited = bool(max_bytes or seconds)
+            self._check(core.library, core.library.context_set_limits(self.handle, max_bytes, seconds))
+
+    def set_input(self, core: Core, index: int, data: Array | Prepared, shape: tuple[int, ...]) -> None:
+        if isinstance(data, Prepared):
+            self._check(core.library, core.library.set_input_value(self.handle, index, byref(data.value)))
+            return
+        slot = self._inputs[index]
+        assert slot is not None
+        self._check(core.library, core.library.set_input(self.handle, index, slot.fill(data, shape)))
 
     def set_output(self, core: Core, index: int, data: Array | None, shape: tuple[int, ...]) -> None:
-        tensor = None if data is None else self._outputs[index].fill(data, shape)
+        slot = self._outputs[index]
+        tensor = None if data is None or slot is None else slot.fill(data, shape)
         self._check(core.library, core.library.set_output(self.handle, index, tensor))
 
-    def output_shapes(self, core: Core) -> list[tuple[int, ...]]:
+    def output_shapes(self, core: Core) -> list[tuple[int, ...] | None]:
+        """The shapes of the outputs; None for what is known after the run only, and for what is no plain tensor."""
         self._check(core.library, core.library.infer_shapes(self.handle))
-        shapes: list[tuple[int, ...]] = []
+        shapes: list[tuple[int, ...] | None] = []
         for index, port in enumerate(core.outputs):
             dims = core.library.output_shape(self.handle, index)
             rank = core.library.output_rank(self.handle, index) if port.shape is None else len(port.shape)
-            shapes.append(tuple(dims[d] for d in range(rank)))
+            known = self._outputs[index] is not None and rank >= 0 and all(dims[d] >= 0 for d in range(rank))
+            shapes.append(tuple(dims[d] for d in range(rank)) if known else None)
         return shapes
 
+    def output_value(self, core: Core, index: int) -> Any:
+        """A copy of an output after a run, of any kind."""
+        value = Value()
+        self._check(core.library, core.library.get_output_value(self.handle, index, byref(value)))
+        return read_value(value)
+
     def invoke(self, core: Core) -> None:
-        self._check(core.library, core.library.invoke(self.handle))
+        """Run. An interrupt (Ctrl-C) ends the run, where Python would raise `KeyboardInterrupt` after it only."""
+        handled = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if handled != self._polled:
+            core.library.context_set_poll(self.handle, ctypes.cast(_POLL, c_void_p) if handled else None, None)
+            self._polled = handled
+        status = self._invoke_interruptibly(core) if handled else core.library.invoke(self.handle)
+        self._check(core.library, status)
+
+    def _invoke_interruptibly(self, core: Core) -> int:
+        def interrupt(_number: int, _frame: Any) -> None:
+            self.interrupted = True
+            core.library.context_cancel(self.handle)
+
+        previous = signal.signal(signal.SIGINT, interrupt)
+        try:
+            status = core.library.invoke(self.handle)
+        finally:
+            signal.signal(signal.SIGINT, previous)
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return status
 
     def profile(self, core: Core) -> list[tuple[int, int]]:
         """Nanoseconds and number of runs of each mark of the last invocation; empty unless built for profiling."""

@@ -12,8 +12,10 @@ import os
 from ctypes import (
     POINTER,
     Structure,
+    Union,
     c_char,
     c_char_p,
+    c_double,
     c_int32,
     c_int64,
     c_uint8,
@@ -55,6 +57,50 @@ class Tensor(Structure):
     ]
 
 
+class Value(Structure):
+    """`planish_value`; `_fields_` follow, since it holds pointers to itself."""
+
+
+class Strings(Structure):
+    """`planish_value.as.strings`."""
+
+    _fields_ = [
+        ("data", POINTER(c_char_p)),
+        ("lengths", POINTER(c_uint64)),
+        ("shape", POINTER(c_int64)),
+        ("ndim", c_int32),
+    ]
+
+
+class Items(Structure):
+    """`planish_value.as.sequence`."""
+
+    _fields_ = [("items", POINTER(Value)), ("count", c_int64)]
+
+
+class Map(Structure):
+    """`planish_value.as.map`."""
+
+    _fields_ = [("keys", POINTER(Value)), ("values", POINTER(Value))]
+
+
+class ValueData(Union):
+    """`planish_value.as`."""
+
+    _fields_ = [
+        ("tensor", Tensor),
+        ("strings", Strings),
+        ("sequence", Items),
+        ("map", Map),
+        ("reserved", c_void_p * 12),
+    ]
+
+
+Value._fields_ = [("kind", c_int32), ("name", c_char_p), ("data", ValueData)]
+Poll = ctypes.CFUNCTYPE(c_int32, c_void_p)
+"""`poll` of `planish_context_set_poll`."""
+
+
 class Io(Structure):
     """`planish_io`."""
 
@@ -91,6 +137,11 @@ _PROTOTYPES: dict[str, Any] = {
         "planish_context_destroy": (None, c_void_p),
         "planish_context_error": (c_char_p, c_void_p),
         "planish_context_threads": (c_int32, c_void_p),
+        "planish_context_set_limits": (c_int32, c_void_p, c_int64, c_double),
+        "planish_context_cancel": (None, c_void_p),
+        "planish_context_set_poll": (None, c_void_p, c_void_p, c_void_p),
+        "planish_set_input_value": (c_int32, c_void_p, c_int32, POINTER(Value)),
+        "planish_get_output_value": (c_int32, c_void_p, c_int32, POINTER(Value)),
         "planish_set_input": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
         "planish_set_output": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
         "planish_infer_shapes": (c_int32, c_void_p),

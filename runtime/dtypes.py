@@ -77,14 +77,31 @@ def dlpack_code(name: str) -> tuple[int, int]:
     return _TABLE[name][:2]
 
 
+@cache
+def dtype_from_dlpack(code: int, bits: int) -> str:
+    """The inverse of `dlpack_code`. Raises `KeyError` for a type that there is not."""
+    for name, row in _TABLE.items():
+        if row[:2] == (code, bits):
+            return name
+    raise KeyError(f"DLPack type code {code} of {bits} bits")
+
+
 def is_packed(name: str) -> bool:
     """Are two elements in one byte?"""
     return _TABLE[name][1] == 4
 
 
 def ort_type(name: str) -> str:
-    """ONNX Runtime's name of a tensor of this type, such as "tensor(float)"."""
-    return f"tensor({_TABLE[name][4] if name in _TABLE else name})"
+    """ONNX Runtime's name of a value of this type, such as "tensor(float)" or "seq(tensor(int64))"."""
+    head, bracket, rest = name.partition("<")
+    if bracket:
+        parts = rest[:-1].split(",", 1) if head == "map" else [rest[:-1]]
+        types = [ort_type(part) for part in parts]
+        if head == "map":  # its key is no tensor
+            types[0] = types[0].removeprefix("tensor(").removesuffix(")")
+        return f"{head}({','.join(types)})"
+    dtype = name.partition("[")[0]
+    return f"tensor({_TABLE[dtype][4] if dtype in _TABLE else dtype})"
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

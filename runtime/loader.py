@@ -18,6 +18,7 @@ from .errors import ArtifactError, InputError, LoadError
 from .escape import log_text
 from .manifest import Manifest, Port
 from .pool import Pool, shared
+from .values import Prepared, is_plain, parse_type
 
 
 def load(path: str | os.PathLike[str], *, threads: int | None = None, pool: Pool | None = None) -> Model:
@@ -60,27 +61,36 @@ class Model:
         except ValueError as error:
             raise LoadError(f"manifest: {error}") from error
 
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Any], *, max_bytes: int | None = None, seconds: float | None = None
+    ) -> dict[str, Any]:
         """Run on arrays by input name (NumPy arrays, anything with `__dlpack__`, or nested lists).
 
-        Returns new arrays by output name. Raises `InputError` for a wrong name, rank, shape or type, `RunError` if the
-        run fails, for example because an index in an input is out of range.
+        Inputs of other kinds: arrays or lists of str, lists for sequences, dicts for maps; an optional one may be None
+        or left out. `max_bytes` limits the memory beside weights, inputs and the arrays that are returned, `seconds`
+        the time. Returns new arrays (of other kinds: object arrays of str, lists, dicts, None) by output name. Raises
+        `InputError` for a wrong name, rank, shape or type, `RunError` if the run fails, for example because an index in
+        an input is out of range, or a limit is reached.
         """
+        if (max_bytes is not None and max_bytes < 1) or (seconds is not None and not seconds > 0):
+            raise ValueError(f"limits: expected positive numbers, got max_bytes={max_bytes}, seconds={seconds}")
         core = self._core
-        arrays = [_array(value, port) for value, port in zip(_by_name(core.inputs, inputs), core.inputs, strict=True)]
+        arrays = [
+            _argument(value, port) for value, port in zip(_by_name(core.inputs, inputs), core.inputs, strict=True)
+        ]
         context = core.acquire()
         try:
+            context.set_limits(core, max_bytes or 0, seconds or 0.0)
             _set_inputs(core, context, arrays)
             results, memory = _new_outputs(core, context, {})
-            for index, data in enumerate(memory):
-                context.set_output(core, index, data, results[index].shape)
+            _set_outputs(core, context, results, memory)
             context.invoke(core)
+            finished = _results(core, context, results, memory)
         finally:
             core.release(context)
-        finished = [_finish(*pair) for pair in zip(results, memory, core.outputs, strict=True)]
         return {port.name: result for port, result in zip(core.outputs, finished, strict=True)}
 
-    def __call__(self, *arrays: Any) -> Array | tuple[Array, ...]:
+    def __call__(self, *arrays: Any) -> Any:
         """Run on arrays in the order of the inputs; returns the array, or the tuple of arrays if there are several."""
         if len(arrays) != len(self.inputs):
             names = ", ".join(log_text(port.name) for port in self.inputs)
@@ -91,8 +101,9 @@ class Model:
     def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Array] | None = None) -> Binding:
         """Bind arrays once, to run on them repeatedly without copies: fill the input arrays in place before each run.
 
-        `outputs` are arrays to write into, by name; the others are made. Raises `InputError`, also for an array that
-        would have to be copied.
+        `outputs` are arrays to write into, by name; the others are made. Outputs whose shape is known after the run
+        only, and those that are no tensors, are new after each run. Raises `InputError`, also for an array that would
+        have to be copied.
         """
         return Binding(self._core, inputs, outputs or {})
 
@@ -117,23 +128,28 @@ class Binding:
         self._lock = threading.Lock()
         self._context: Context | None = None
         values = _by_name(core.inputs, inputs)
-        self._arrays = [_array(value, port, copy=False) for value, port in zip(values, core.inputs, strict=True)]
+        self._arrays = [_argument(value, port, copy=False) for value, port in zip(values, core.inputs, strict=True)]
         self._context = core.acquire()
+        self._context.set_limits(core, 0, 0.0)
         _set_inputs(core, self._context, self._arrays)
-        self._results, self._memory = _new_outputs(core, self._context, outputs)
-        for index, data in enumerate(self._memory):
-            self._context.set_output(core, index, data, self._results[index].shape)
+        self._bound, self._memory = _new_outputs(core, self._context, outputs)
+        self._results: list[Any] = list(self._bound)
+        _set_outputs(core, self._context, self._bound, self._memory)
 
     @property
-    def outputs(self) -> dict[str, Array]:
-        """The output arrays by name: the same ones after every run."""
+    def outputs(self) -> dict[str, Any]:
+        """The output arrays by name: the same ones after every run (None before the first run where the shape is not
+        known yet, and for what is no tensor)."""
         return {port.name: array for port, array in zip(self._core.outputs, self._results, strict=True)}
 
-    def run(self) -> dict[str, Array]:
+    def run(self) -> dict[str, Any]:
         """Run on what the input arrays hold now; returns `outputs`. Raises `RunError`."""
         assert self._context is not None
         with self._lock:
             self._context.invoke(self._core)
+            for index, array in enumerate(self._bound):
+                if array is None:
+                    self._results[index] = self._context.output_value(self._core, index)
         return self.outputs
 
     def profile(self) -> list[tuple[int, int]]:
@@ -165,7 +181,18 @@ def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:
     ]
     if missing:
         raise InputError(f"inputs: missing {', '.join(missing)}; expected {expected}")
-    return [inputs[port.name] for port in ports]
+    return [inputs.get(port.name) for port in ports]
+
+
+def _argument(value: Any, port: Port, *, copy: bool = True) -> Array | Prepared:
+    """What to pass for `port`: an array, or a value of another kind."""
+    if is_plain(port.dtype):
+        return _array(value, port, copy=copy)
+
+    def array(part: Any, dtype: str) -> Array:
+        return _array(part, Port(port.name, dtype, None))
+
+    return Prepared(f"input {log_text(port.name)}", parse_type(port.dtype), value, array)
 
 
 def _as_numpy(value: Any, port: Port) -> Array:
@@ -200,24 +227,37 @@ def _array(value: Any, port: Port, *, copy: bool = True) -> Array:
     return np.array(array, order="C", copy=True)
 
 
-def _set_inputs(core: Core, context: Context, arrays: list[Array]) -> None:
+def _set_inputs(core: Core, context: Context, arrays: list[Array | Prepared]) -> None:
     """Bind the arrays. Packed copies of 4-bit arrays replace them in `arrays`, which keeps them alive."""
     for index, (array, port) in enumerate(zip(arrays, core.inputs, strict=True)):
-        if is_packed(port.dtype):
+        shape = () if isinstance(array, Prepared) else array.shape
+        if not isinstance(array, Prepared) and is_packed(port.dtype):
             arrays[index] = pack(array)
-        context.set_input(core, index, arrays[index], array.shape)
+        context.set_input(core, index, arrays[index], shape)
 
 
-def _new_outputs(core: Core, context: Context, given: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
-    """Arrays for the results, and the memory behind each: the array itself, or the packed bytes of a 4-bit one."""
+def _set_outputs(core: Core, context: Context, results: list[Array | None], memory: list[Array | None]) -> None:
+    for index, (result, data) in enumerate(zip(results, memory, strict=True)):
+        context.set_output(core, index, data, () if result is None else result.shape)
+
+
+def _new_outputs(
+    core: Core, context: Context, given: Mapping[str, Array]
+) -> tuple[list[Array | None], list[Array | None]]:
+    """Arrays for the results, and the memory behind each: the array itself, or the packed bytes of a 4-bit one. None
+    for what is known after the run only."""
     unknown = [log_text(str(name)) for name in given if name not in {port.name for port in core.outputs}]
     if unknown:
         raise InputError(f"outputs: the model has no output {', '.join(unknown)}")
-    results: list[Array] = []
-    memory: list[Array] = []
+    results: list[Array | None] = []
+    memory: list[Array | None] = []
     for port, shape in zip(core.outputs, context.output_shapes(core), strict=True):
         array = given.get(port.name)
         if array is None:
+            if shape is None:
+                results.append(None)
+                memory.append(None)
+                continue
             array = np.empty(shape, numpy_dtype(port.dtype))
         elif array.dtype not in accepted_dtypes(port.dtype) or is_packed(port.dtype) or not array.flags.carray:
             raise InputError(
@@ -229,5 +269,12 @@ def _new_outputs(core: Core, context: Context, given: Mapping[str, Array]) -> tu
     return results, memory
 
 
-def _finish(result: Array, memory: Array, port: Port) -> Array:
-    return unpack(memory, port.dtype, result.shape) if is_packed(port.dtype) else result
+def _results(core: Core, context: Context, results: list[Array | None], memory: list[Array | None]) -> list[Any]:
+    """The outputs after a run: the arrays that were bound, and copies of the others."""
+    finished: list[Any] = []
+    for index, (result, data, port) in enumerate(zip(results, memory, core.outputs, strict=True)):
+        if result is None or data is None:
+            finished.append(context.output_value(core, index))
+        else:
+            finished.append(unpack(data, port.dtype, result.shape) if is_packed(port.dtype) else result)
+    return finished
