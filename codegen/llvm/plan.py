@@ -183,16 +183,13 @@ class _Tables:
 
 
 def loop_options(op: PlanLoop) -> dict[str, Any]:
-    """The attributes of a loop's step: how many values are carried; and of what stacks in each round: element type,
-    rank (-1: unknown) and, one after the other, dimensions (-1: unknown). They are what no round at all leaves."""
+    """The attributes of a loop's step: how many values are carried; and what is scanned in a round, for loops of no
+    rounds: element types, and dimensions of number k (-1: unknown)."""
     stacked = [r.tensor for r in op.results[len(op.carried) :]]
-    dims = [d if isinstance(d, int) else -1 for t in stacked if t.shape is not None for d in t.shape[1:]]
-    return {
-        "carried": len(op.carried),
-        "dtypes": tuple(t.dtype for t in stacked),
-        "ranks": tuple(-1 if t.shape is None else t.rank - 1 for t in stacked),
-        "dims": tuple(dims),
-    }
+    options: dict[str, Any] = {"carried": len(op.carried), "scanned": tuple(t.dtype for t in stacked)}
+    for k, t in enumerate(stacked):
+        options[f"dims{k}"] = tuple(d if isinstance(d, int) else -1 for d in (t.shape or ())[1:])
+    return options
 
 
 def raw_bytes(value: ConstantData) -> bytes:
