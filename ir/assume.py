@@ -2,7 +2,8 @@
 
 Inference lets a symbol meet a number, or another symbol, where both must be the same size: `f32[n,k]` times
 `f32[3,4]` is `f32[n,4]`, which is right only if k is 3. Whoever builds a graph collects such equations and puts them
-into the types of the inputs, where they are checked when the model runs.
+into the types of the inputs, where they are checked when the model runs. What no type of an input can say (that two
+symbols are equal, or one of them is 1) is collected as conditions, which become `t.check`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Assumptions:
 
     pairs: list[tuple[Dim, Dim]] = field(default_factory=list[tuple[Dim, Dim]])
     free: set[str] = field(default_factory=set[str])
+    zero: list[Expr] = field(default_factory=list[Expr])  # what must be 0, and
+    nonnegative: list[Expr] = field(default_factory=list[Expr])  # what must be at least 0, when the model runs
 
     def solve(self) -> dict[str, Dim]:
         """Numbers and symbols to put in for symbols. Equations that need more than that are left out."""
@@ -67,6 +70,20 @@ def assume_equal(a: Dim, b: Dim) -> None:
     current = _CURRENT.get()
     if current is not None and a != b:
         current.pairs.append((a, b))
+
+
+def require_zero(e: Expr) -> None:
+    """Note that `e` must be 0 when the model runs."""
+    current = _CURRENT.get()
+    if current is not None and e not in current.zero:
+        current.zero.append(e)
+
+
+def require_nonnegative(e: Expr) -> None:
+    """Note that `e` must be at least 0 when the model runs."""
+    current = _CURRENT.get()
+    if current is not None and e not in current.nonnegative:
+        current.nonnegative.append(e)
 
 
 def may_assume_equal(a: Dim, b: Dim) -> bool:

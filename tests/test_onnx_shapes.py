@@ -10,9 +10,10 @@ from onnx import TensorProto
 from onnx_models import agree, info, make, node, rand
 
 from planish.frontend.onnx import read_onnx
-from planish.ir.errors import ModelError, UnsupportedError
+from planish.ir.errors import ModelError, PlanishError
 from planish.ir.expr import sym
 from planish.ir.interp import run_graph
+from planish.ir.ops.host import Bind
 from planish.ir.types import TensorType
 
 I64 = np.int64
@@ -124,10 +125,32 @@ def test_range_over_a_symbolic_length() -> None:
     np.testing.assert_array_equal(run_graph(module, {"x": rand(7)})["y"], [0, 2, 4, 6])
 
 
-def test_a_shape_computed_from_data_is_refused_by_name() -> None:
-    model = make([node("Reshape", ["x", "to"], name="r")], {"x": rand(6), "to": np.array([2, 3], I64)})
-    with pytest.raises(UnsupportedError, match=r'"r" +ai\.onnx\.Reshape +17 +the shape \("to"\) is computed from data'):
-        read_onnx(model)
+def test_the_contents_of_an_input_may_decide_shapes() -> None:
+    module = read_onnx(make([node("Reshape", ["x", "to"], name="r")], {"x": rand(6), "to": np.array([2, 3], I64)}))
+    assert [op.symbols for op in module.main.walk() if isinstance(op, Bind)] == [("?n_y_shape_0", "?n_y_shape_1")]
+    for shape in ([2, 3], [3, -1], [1, 6]):
+        x = rand(6)
+        (y,) = run_graph(module, {"x": x, "to": np.array(shape, I64)}).values()
+        np.testing.assert_array_equal(y, x.reshape(shape))
+    for wrong in ([4, 2], [-1, -1], [-2, 3]):
+        with pytest.raises(PlanishError, match="the shapes do not fit"):
+            run_graph(module, {"x": rand(6), "to": np.array(wrong, I64)})
+
+
+def test_contents_that_decide_no_shape_are_not_bound() -> None:
+    a, b = np.array([1, 2], I64), np.array([3, 4], I64)
+    module = read_onnx(make([node("Add", ["a", "b"])], {"a": a, "b": b}))
+    assert not any(isinstance(op, Bind) for op in module.main.walk())
+
+
+def test_named_symbols_broadcast_when_the_model_runs() -> None:
+    module = read_onnx(make([node("Add", ["a", "b"])], {"a": info("a", ["n", "m"]), "b": info("b", ["k"])}))
+    for first, second in (((2, 3), (3,)), ((2, 1), (4,)), ((2, 3), (1,))):
+        a, b = rand(*first), rand(*second)
+        (y,) = run_graph(module, {"a": a, "b": b}).values()
+        np.testing.assert_array_equal(y, a + b)
+    with pytest.raises(PlanishError, match="the shapes do not fit"):
+        run_graph(module, {"a": rand(2, 3), "b": rand(2)})
 
 
 def test_unknown_rank_is_an_input_type() -> None:

@@ -13,12 +13,13 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
+from ...ir.assume import assume_equal
 from ...ir.constants import ConstantData
 from ...ir.core import Op, Value
 from ...ir.errors import ModelError, VerifyError
-from ...ir.expr import Dim
+from ...ir.expr import Dim, Expr
 from ...ir.types import TensorType
-from .scope import FromData, Item, Known, Scope, Unsupported
+from .scope import FromData, Item, Known, Scope, Unsupported, symbol_ranges
 from .tensors import TensorReader, UnsupportedType, dtype_name
 from .text import quote
 
@@ -51,6 +52,14 @@ def node_label(proto: NodeProto) -> str:
     return f"(nameless, makes {quote(first)})"
 
 
+def _signed(d: Dim) -> bool:
+    """Whether converters may read -1 and 0 in it as such: it is a number, or certainly at least 0."""
+    if not isinstance(d, Expr) or not d.is_data:
+        return True
+    low, _ = d.bounds(symbol_ranges(d))
+    return low is not None and low >= 0
+
+
 class Node:
     """A node with its inputs resolved in a scope. Input numbers count from 0; an input may be absent."""
 
@@ -61,6 +70,7 @@ class Node:
         self.tensors = tensors
         self.used = used
         self.shapes: Mapping[str, tuple[int, ...]] = {}  # what the model says about its names
+        self.binding = False  # whether contents that only the run knows become symbols
         self.body: Body | None = None  # converts a graph in an attribute, in place
         self.op_type = proto.op_type
         self.loc = proto.name or f"{proto.op_type}:{next((o for o in proto.output if o), '')}"
@@ -125,9 +135,10 @@ class Node:
             raise Unsupported("the rank of an input is unknown", "give the ranks or shapes of the inputs")
         return value.tensor.shape
 
-    def known(self, index: int) -> Known | None:
-        """Elements of a small integer input, where known (perhaps symbolic)."""
-        return self.scope.known(self._name(index))
+    def known(self, index: int, bind: bool = False) -> Known | None:
+        """Elements of a small integer input, where known (perhaps symbolic). With `bind`, elements that only the run
+        knows become symbols."""
+        return self.scope.known(self._name(index), bind)
 
     def array(self, index: int, what: str = "") -> np.ndarray:
         """Elements of a constant input. Raises `Unsupported` when they are not known while compiling."""
@@ -155,10 +166,33 @@ class Node:
 
     def dims(self, index: int, what: str = "") -> list[Dim]:
         """Elements of a 1-D (or scalar) integer input, ints or expressions. Raises `Unsupported` when unknown."""
-        known = self.known(index)
-        if known is None:
+        known = self.known(index, self.binding)
+        if known is None or not (self.binding or all(_signed(d) for d in known.dims.reshape(-1))):
             raise self.unknown(index, what)
         return list(known.dims.reshape(-1))
+
+    def expect_length(self, index: int, count: Dim, what: str = "") -> None:
+        """State that input `index` is a vector of `count` elements. Where its length is a symbol, the model is read
+        again with that in its inputs."""
+        shape = self.shape(index)
+        if len(shape) != 1 or (isinstance(shape[0], int) and isinstance(count, int) and shape[0] != count):
+            raise self.error(f"{what or f'input {index}'}: expected {count} elements, got {self.type(index)}")
+        if shape[0] != count:
+            assume_equal(shape[0], count)
+            raise self.unknown(index, what)
+
+    def sizes(self, value: Value, what: str = "size") -> list[Dim]:
+        """The elements of a small integer value that this node computes, as sizes: numbers where they are known, else
+        symbols."""
+        return self.elements(value, what, "n")
+
+    def elements(self, value: Value, what: str, kind: str = "i") -> list[Dim]:
+        """As `sizes`, of elements that may be below 0 (`kind` is `n` for sizes)."""
+        array = self.scope.evaluated(value)
+        if array is not None:
+            return [int(n) for n in array.reshape(-1)]
+        output = next((o for o in self.proto.output if o), self.op_type)
+        return self.scope.symbols.elements(value, f"{output}_{what}", kind)
 
     def ints_input(self, index: int, what: str = "") -> list[int]:
         """Elements of a 1-D integer input that must be plain numbers."""

@@ -12,16 +12,20 @@ from dataclasses import dataclass, field, replace
 
 from onnx import GraphProto, ModelProto, NodeProto
 
+from ...ir.assume import Assumptions
 from ...ir.constants import ConstantData
 from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
+from ...ir.expr import Expr, symbol_ranges
+from ...ir.ops.host import Check
 from .checks import NEWEST_OPSET, label, used_by
+from .computed import COMPUTED
 from .declared import FALLBACKS
 from .functions import MAX_DEPTH, MAX_NODES, Definition, Functions, bound
 from .node import CONVERTERS, Converter, Node, Result, Results, node_label
 from .report import Issue
 from .scope import FromData, Item, Known, Scope, Unsupported
-from .symbolic import fold
+from .symbolic import can_fold, fold
 from .tensors import TensorReader, UnsupportedType
 from .text import quote
 
@@ -44,15 +48,37 @@ class Frame:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
+class _Conditions:
+    """Conditions that conversion collects, each taken once."""
+
+    def __init__(self, assumed: Assumptions) -> None:
+        self.assumed = assumed
+        self.zero = self.nonnegative = 0  # how many of them were taken
+
+    def take(self) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+        """Those that are new, without those that hold anyway: expressions that must be 0, and at least 0."""
+        zero, nonnegative = self.assumed.zero[self.zero :], self.assumed.nonnegative[self.nonnegative :]
+        self.zero, self.nonnegative = len(self.assumed.zero), len(self.assumed.nonnegative)
+        return tuple(e for e in zero if e != 0), tuple(e for e in nonnegative if not _holds(e))
+
+
+def _holds(e: Expr) -> bool:
+    low, _ = e.bounds(symbol_ranges(e))
+    return low is not None and low >= 0
+
+
 class NodeImporter:
     """Converts the nodes of one model. What cannot be compiled goes to `issues`."""
 
-    def __init__(self, model: ModelProto, file: str, tensors: TensorReader, issues: list[Issue]) -> None:
+    def __init__(
+        self, model: ModelProto, file: str, tensors: TensorReader, issues: list[Issue], assumed: Assumptions
+    ) -> None:
         self.file = file
         self.tensors = tensors
         self.issues = issues
         self.functions = Functions(model, file)
         self.inlined = 0
+        self.conditions = _Conditions(assumed)
 
     def convert(self, proto: NodeProto, frame: Frame) -> None:
         """A node of the graph itself: what cannot be compiled is noted, and so is not what depends on it."""
@@ -96,7 +122,10 @@ class NodeImporter:
             results: Results | None = fold(node) if function is not None else None
             if results is None:
                 results = self._inline(node, opset, frame) if function is None else _converted(node, function)
+                if can_fold(node):
+                    results = _with_recipe(node, results)
             self._bind(node, results, frame)
+            self._check(node)
         except VerifyError as e:  # from an operation that `make` did not build
             raise node.error(str(e)) from e
 
@@ -111,6 +140,13 @@ class NodeImporter:
                     raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
                 continue
             frame.scope.items[name] = as_item(result, name)
+
+    def _check(self, node: Node) -> None:
+        """What must hold when the model runs for what was converted to be right."""
+        zero, nonnegative = self.conditions.take()
+        if zero or nonnegative:
+            check = Check(zero, nonnegative, f"the shapes do not fit ({node.op_type})", loc=node.loc)
+            node.scope.builder.insert(check)
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 
@@ -185,17 +221,39 @@ class NodeImporter:
 
 
 def _converted(node: Node, function: Converter) -> Results:
-    """What the converter gives; where shapes are data, what follows from the shapes that the model declares."""
+    """What the converter gives. Where shapes are data, what follows from the shapes that the model declares; else from
+    the contents as symbols."""
     try:
         return function(node)
     except FromData:
         declared, fallback = node.declared(0), FALLBACKS.get(node.op_type)
-        if declared is None or fallback is None or node.proto.domain not in ("", "ai.onnx"):
+        if node.proto.domain not in ("", "ai.onnx"):
             raise
+        if declared is None or fallback is None:
+            node.binding = True
+            return COMPUTED.get(node.op_type, function)(node)
         try:
             return fallback(node, declared)
         except (IndexError, ValueError) as e:
             raise node.error(f"the shape {list(declared)} that the model declares does not fit its inputs") from e
+
+
+def _with_recipe(node: Node, results: Results) -> Results:
+    """The first result with the way to compute its elements, for where a shape depends on them."""
+    first = results if isinstance(results, Value) else None
+    if isinstance(results, list | tuple) and results and isinstance(results[0], Value):
+        first = results[0]
+    if first is None:
+        return results
+
+    def recipe() -> Known | None:
+        found = fold(node, bind=True)
+        fits = found and found[0].dims.shape == first.tensor.shape and found[0].dtype == first.tensor.dtype
+        return found[0] if found and fits else None
+
+    item = Item(value=first)
+    item.recipe = recipe
+    return [item, *(results[1:] if isinstance(results, list | tuple) else ())]
 
 
 def as_item(result: Result, name: str) -> Item:

@@ -27,6 +27,7 @@ from . import (
     names,
     nn,
     norm,
+    qoperators,
     quant,
     recurrent,
     reduce,
@@ -43,13 +44,14 @@ from .nodes import Frame, NodeImporter, known_shapes
 from .proto import Loaded, load
 from .report import Issue, unsupported
 from .scope import Item, Scope, Unsupported
+from .symbols import Symbols
 from .tensors import TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
     arith, control, einsum, index, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
-    training,
+    qoperators, training,
 )  # fmt: skip
 names.register()
 
@@ -137,17 +139,19 @@ class Importer:
         self.assumed.free.update(unnamed)
         good = {name: type for name, type in params if type is not None}
         main = Graph("main", list(good.values()), list(good), [o.name for o in graph.output])
-        self.scope = Scope(main.body)
+        symbols = Symbols(self.equal)
+        self.scope = Scope(main.body, symbols)
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
         frame = Frame(self.scope, self.opsets, used_names(graph), shapes=known_shapes(graph))
-        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues)
+        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues, self.assumed)
         for node in order:
             nodes.convert(node, frame)
         if self.issues:
             raise unsupported(self.issues, self.file)
         main.body.append(Return(tuple(self._outputs())))
+        symbols.insert_binds(main.body)
         module = Module([main])
         module.attributes = self._attributes([i.name for i in graph.input if i.name in constants])
         return module

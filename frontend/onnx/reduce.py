@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from ...ir.assume import require_zero
 from ...ir.core import Op, Value
-from ...ir.ops.arith import Abs, Add, Cast, Equal, Exp, Log, Mul, Sqrt, Sub
+from ...ir.expr import Dim, as_dim, as_expr, product
+from ...ir.ops.arith import Abs, Add, Cast, Div, Equal, Exp, Log, Mul, Sqrt, Sub
+from ...ir.ops.fold import Fold
 from ...ir.ops.reduce import ArgMax, ArgMin, Max, Mean, Min, Prod, Sum
-from ...ir.ops.shape import Iota
+from ...ir.ops.shape import Iota, Reshape
+from .calc import Calc, scalar
+from .computed import flags, kept_dims, length_of, unknown_rank
 from .declared import reduction
 from .node import Node, converter
 from .scope import FromData, Unsupported
@@ -15,6 +21,34 @@ from .scope import FromData, Unsupported
 _PLAIN: dict[str, type[Op]] = {
     "ReduceSum": Sum, "ReduceMean": Mean, "ReduceProd": Prod, "ReduceMax": Max, "ReduceMin": Min,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Flags:
+    """Axes that are data: `of` is 1 for each dimension that is reduced, else 0; `vector` is the same, computed."""
+
+    of: tuple[Dim, ...]
+    vector: Calc
+    kept: int | None  # number of the other dimensions, where it is known
+
+    def fold(self, node: Node, kind: type[Op], x: Value, keep: bool) -> Value:
+        """A reduction of kind `kind`."""
+        dims = node.dims_of(x)
+        window = tuple(as_dim(as_expr(f) * d + 1 - f) for f, d in zip(self.of, dims, strict=True))
+        y = node.make(Fold, x, window, _COMBINE[kind])
+        if kind is Mean:
+            y = node.make(Div, y, scalar(node, product(window), "i64").cast(x.tensor.dtype).value)
+        if keep:
+            return y
+        if self.kept is None:
+            raise unknown_rank()
+        shape = kept_dims(node, self.vector, dims, self.kept)
+        require_zero(as_expr(product(node.dims_of(y))) - product(shape))
+        return node.make(Reshape, y, tuple(shape))
+
+
+_COMBINE: dict[type[Op], str] = {Sum: "add", Mean: "add", Prod: "mul", Max: "max", Min: "min"}
+_Axes = tuple[int, ...] | _Flags
 
 
 def _axes(node: Node) -> tuple[int, ...]:
@@ -26,21 +60,32 @@ def _axes(node: Node) -> tuple[int, ...]:
     return tuple(sorted(node.axes(given, rank)))
 
 
-def _over(node: Node, make: Callable[[tuple[int, ...]], Value]) -> Value:
-    """The reduction that `make` builds for the node's axes; where they are data, by the shape the model declares."""
+def _over(node: Node, make: Callable[[_Axes], Value]) -> Value:
+    """The reduction that `make` builds for the node's axes; where they are data, by the shape the model declares, or
+    with sizes that the run finds."""
     try:
         axes = _axes(node)
     except FromData:
         declared = node.declared(0)
-        if declared is None:
-            raise
-        return reduction(node, declared, make)
+        if declared is not None and node.type(0).is_static:
+            return reduction(node, declared, make)
+        return make(_flags(node))
     return make(axes)
 
 
-def _fold(node: Node, kind: type[Op], x: Value, axes: tuple[int, ...], keep: bool | None = None) -> Value:
+def _flags(node: Node) -> _Flags:
+    rank, noop = node.rank(0), node.integer("noop_with_empty_axes", 0) != 0
+    count = length_of(node, 1)
+    vector = flags(node, 1, rank, empty=not noop)
+    elements = node.elements(vector.settled(), "axes")
+    return _Flags(tuple(elements), vector, rank - count if isinstance(count, int) else None)
+
+
+def _fold(node: Node, kind: type[Op], x: Value, axes: _Axes, keep: bool | None = None) -> Value:
     """One reduction, nothing for no axes."""
     keep = node.integer("keepdims", 1) != 0 if keep is None else keep
+    if isinstance(axes, _Flags):
+        return axes.fold(node, kind, x, keep)
     return node.make(kind, x, axes, keep) if axes else x
 
 
@@ -86,13 +131,13 @@ def log_sum_exp(node: Node) -> Value:
     """`log(sum(exp(x)))`, shifted by the maximum so that nothing overflows."""
     x = node.value(0)
 
-    def make(axes: tuple[int, ...]) -> Value:
+    def make(axes: _Axes) -> Value:
         if not axes:
             return x
-        top = node.make(Max, x, axes, True)
+        top = _fold(node, Max, x, axes, True)
         total = _fold(node, Sum, node.make(Exp, node.make(Sub, x, top)), axes)
         if not node.integer("keepdims", 1):
-            top = node.make(Max, x, axes, False)
+            top = _fold(node, Max, x, axes, False)
         return node.make(Add, node.make(Log, total), top)
 
     return _over(node, make)

@@ -154,6 +154,11 @@ class Scope:
             item.value.name = item.value.name or name
         return item.value
 
+    def _sequence(self, item: Item) -> Value:
+        """The value of a sequence whose parts are known."""
+        del item
+        raise Unsupported("a sequence where a tensor is expected")
+
     def constant(self, data: ConstantData) -> Value:
         """A constant value."""
         return self.builder.insert(Constant(data)).result
@@ -178,9 +183,8 @@ class Scope:
         found = None if recipe is None else recipe()
         if found is not None or item.value is None or not self.symbols.can_bind(item.value):
             return found
-        dims = np.empty(item.type.elements, np.object_)
-        dims[:] = self.symbols.elements(item.value, name)
-        return Known(dims.reshape(item.type.static_shape), item.type.dtype)
+        elements = Known.of(self.symbols.elements(item.value, name), item.type.dtype)
+        return Known(elements.dims.reshape(item.type.static_shape), item.type.dtype)
 
     def array(self, name: str, limit: int = MAX_KNOWN) -> np.ndarray | None:
         """The elements of a constant (or of a small tensor computed from constants); None when they are not known."""

@@ -27,14 +27,20 @@ class _Undecided(Exception):
     """The result depends on what a symbol stands for, or is none that can be tracked."""
 
 
-def fold(node: Node) -> Sequence[Known] | None:
-    """Results of the node when they are known while importing; None when not."""
+def can_fold(node: Node) -> bool:
+    """Whether the node's operator is one that is computed on known elements."""
+    return node.op_type in _FOLDERS and node.proto.domain in ("", "ai.onnx")
+
+
+def fold(node: Node, bind: bool = False) -> Sequence[Known] | None:
+    """Results of the node when they are known while importing; None when not. With `bind`, elements of its inputs that
+    only the run knows become symbols."""
     least, most, folder = _FOLDERS.get(node.op_type, (0, -1, None))
     if folder is None or node.proto.domain not in ("", "ai.onnx") or not least <= node.count <= most:
         return None
     inputs: list[Known] = []
     for i in range(node.count):
-        known = node.known(i) if node.has(i) else None
+        known = node.known(i, bind) if node.has(i) else None
         if known is None:
             return None
         inputs.append(known)

@@ -5,7 +5,7 @@ The reductions stay in `reduce`: their `Max`, `Min` and `Sum` would read like fu
 
 from __future__ import annotations
 
-from . import reduce
+from . import fold, reduce
 from .activation import (
     Celu,
     Clip,
@@ -208,5 +208,6 @@ __all__ = [
     "Transpose",
     "Where",
     "Xor",
+    "fold",
     "reduce",
 ]

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..core import Op, Value
 from ..errors import expect
-from ..expr import Dim, Expr, const
+from ..expr import Dim, Expr, const, minimum, symbol_ranges
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array, ScalarBuilder
-from ..types import TensorType, Type, broadcast
+from ..types import TensorType, Type, broadcast, is_float
 
 
 class TensorOp(Op):
@@ -77,14 +77,28 @@ class Elementwise(TensorOp):
     def kernel(self, k: KernelBuilder) -> None:
         (out,) = k.outputs
         with k.map({f"d{i}": d for i, d in enumerate(out.tensor.dims)}) as point:
-            operands = [k.read(v, *broadcast_index(v.tensor.dims, point)) for v in k.inputs]
+            operands = [broadcast_read(k, v, point, out.tensor.dims) for v in k.inputs]
             k.write(self.scalar(k, *operands), out, *point)
 
 
-def broadcast_index(shape: Sequence[Dim], point: Sequence[Expr]) -> list[Expr]:
-    """Coordinates in a tensor of `shape` that broadcasts to the coordinates `point` of the result."""
-    tail = point[len(point) - len(shape) :]
-    return [const(0) if d == 1 else p for d, p in zip(shape, tail, strict=True)]
+def broadcast_read(k: KernelBuilder, value: Value, point: Sequence[Expr], dims: Sequence[Dim]) -> Value:
+    """The element of `value`, which broadcasts to a result of shape `dims`, at the result's coordinates `point`.
+
+    Where only the run tells whether a dimension is 1, its last coordinate stands for all that follow."""
+    shape = value.tensor.dims
+    at: list[Expr] = []
+    guarded = False
+    for d, p, n in zip(shape, point[len(point) - len(shape) :], dims[len(dims) - len(shape) :], strict=True):
+        if d == n or d == 1:
+            at.append(const(0) if d == 1 else p)  # the same for all readers: they are compared when kernels join
+        elif isinstance(d, Expr) and (isinstance(n, Expr) or d.is_data):
+            low, _ = d.bounds(symbol_ranges(d, 1))
+            guarded = guarded or low is None or low < 1  # no element: the result has none either
+            at.append(minimum(p, d - 1))
+        else:  # inference takes them to be equal
+            at.append(p)
+    fill = False if value.tensor.dtype == "bool" else 0.0 if is_float(value.tensor.dtype) else 0
+    return k.read(value, *at, fill=k.const(fill, value.tensor.dtype) if guarded else None)
 
 
 def fresh(dtype: str, *shape: Dim) -> Value:

@@ -114,7 +114,7 @@ class GatherElements(TensorOp, name="shape.gather_elements"):
             expect(x.rank == indices.rank, f"expected indices of rank {x.rank}, got {indices}")
             expect(0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
             for i, (d, n) in enumerate(zip(x.dims, indices.dims, strict=True)):
-                fits = i == self.axis or not (isinstance(d, int) and isinstance(n, int)) or n <= d
+                fits = i == self.axis or (n <= d if isinstance(d, int) and isinstance(n, int) else may_equal(n, d))
                 expect(fits, f"expected at most {d} indices in dimension {i}, got {n}")
         return [TensorType(x.dtype, indices.shape)]
 
@@ -264,6 +264,9 @@ class ScatterElements(_Scatter, name="shape.scatter_elements"):
             expect(same, f"expected indices and updates of rank {x.rank}, got {indices} and {updates}")
             expect(0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
             agree = all(may_equal(a, b) for a, b in zip(indices.dims, updates.dims, strict=True))
+            for i, (d, n) in enumerate(zip(x.dims, indices.dims, strict=True)):
+                fits = i == self.axis or isinstance(n, int) or may_equal(n, d)
+                expect(fits, f"expected at most {d} indices in dimension {i}, got {n}")
             expect(agree, f"expected indices and updates of one shape, got {indices} and {updates}")
         return [x]
 

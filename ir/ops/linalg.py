@@ -10,7 +10,7 @@ from ..errors import expect
 from ..expr import Dim
 from ..kernel.builder import KernelBuilder
 from ..types import DTYPES, TensorType, Type, broadcast
-from .base import TensorOp, broadcast_index, fresh
+from .base import TensorOp, broadcast_read, fresh
 from .windows import accumulate_dtype, convert, may_equal, product_dtype, zero
 
 __all__ = [
@@ -59,12 +59,11 @@ class MatMul(TensorOp, name="linalg.matmul"):
         with k.map(dims) as symbols:
             point = dict(zip(dims, symbols, strict=True))
             outer = list(symbols[: len(batch)])
-            a_at = [*broadcast_index(a.tensor.dims[:-2], outer), *([point["m"]] if "m" in dims else [])]
-            b_at = [*broadcast_index(b.tensor.dims[:-2], outer)]
+            row, column = ([point[n]] if n in dims else [] for n in ("m", "n"))
             with k.reduce(k=a.tensor.dims[-1], init=[zero(k, acc)]) as r:
                 (depth,) = r.dims
-                x = k.read(a, *a_at, depth)
-                y = k.read(b, *b_at, depth, *([point["n"]] if "n" in dims else []))
+                x = broadcast_read(k, a, [*outer, *row, depth], [*batch, *a.tensor.dims[-2:]])
+                y = broadcast_read(k, b, [*outer, depth, *column], [*batch, *b.tensor.dims[-2:]])
                 r.yield_(k.mul(convert(k, x, acc), convert(k, y, acc)))
             k.write(convert(k, r.result, out.tensor.dtype), out, *symbols)
 

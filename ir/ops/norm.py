@@ -12,8 +12,8 @@ from ..errors import expect
 from ..expr import Dim, Expr, product
 from ..kernel.builder import KernelBuilder, StageHandle
 from ..scalar import Array
-from ..types import DTYPES, Type, broadcast, is_float
-from .base import TensorOp, broadcast_index, fresh
+from ..types import DTYPES, Type, broadcasts_to, is_float
+from .base import TensorOp, broadcast_read, fresh
 from .pointwise import FLOATS, in_f32
 from .windows import accumulate_dtype, convert, may_equal, spatial_names, zero
 
@@ -171,7 +171,7 @@ class LayerNorm(TensorOp, name="nn.layer_norm"):
         for value in (self.scale, self.bias):
             if value is not None and x.shape is not None and value.tensor.shape is not None:
                 t = value.tensor
-                expect(broadcast([x.dims, t.dims]) == x.dims, f"expected scale and bias that broadcast to {x}, got {t}")
+                expect(broadcasts_to(t.dims, x.dims), f"expected scale and bias that broadcast to {x}, got {t}")
         return [x]
 
     def kernel(self, k: KernelBuilder) -> None:
@@ -194,7 +194,7 @@ class LayerNorm(TensorOp, name="nn.layer_norm"):
             with k.map(inner) as column:
                 point = [*row, *column]
                 y = k.mul(k.sub(convert(k, k.read(x, *point), acc), mean), factor)
-                given = iter(convert(k, k.read(v, *broadcast_index(v.tensor.dims, point)), acc) for v in rest)
+                given = iter(convert(k, broadcast_read(k, v, point, x.tensor.dims), acc) for v in rest)
                 y = y if self.scale is None else k.mul(y, next(given))
                 y = y if self.bias is None else k.add(y, next(given))
                 k.write(convert(k, y, out.tensor.dtype), out, *point)

@@ -15,8 +15,8 @@ from ..errors import expect
 from ..expr import Dim, Expr, as_dim, as_expr, ceildiv, const, maximum, minimum, mod, product
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array
-from ..types import DTYPES, TensorType, Type, broadcast
-from .base import TensorOp, broadcast_index, fresh
+from ..types import DTYPES, TensorType, Type, broadcasts_to
+from .base import TensorOp, broadcast_read, fresh
 from .indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from .reshape import regroup
 from .symbols import static
@@ -237,16 +237,14 @@ class Expand(TensorOp, name="shape.expand"):
     def infer(self) -> Sequence[Type]:
         x = self.x.tensor
         if x.shape is not None:
-            fits = len(x.dims) <= len(self.shape) and broadcast([self.shape, x.dims]) is not None
-            tail = self.shape[len(self.shape) - len(x.dims) :]
-            fits = fits and all(d == 1 or may_equal(d, s) for d, s in zip(x.dims, tail, strict=True))
+            fits = broadcasts_to(x.dims, self.shape)
             expect(fits, f"expected a shape that {x} broadcasts to, got {list(self.shape)}")
         return [TensorType(x.dtype, tuple(self.shape))]
 
     def kernel(self, k: KernelBuilder) -> None:
         (x,), (out,) = k.inputs, k.outputs
         with k.map(_loops(out.tensor.dims)) as point:
-            k.write(k.read(x, *broadcast_index(x.tensor.dims, point)), out, *point)
+            k.write(broadcast_read(k, x, point, out.tensor.dims), out, *point)
 
     def reference(self, *operands: Any) -> Any:
         (x,) = operands
