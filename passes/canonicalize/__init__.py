@@ -5,9 +5,9 @@ from __future__ import annotations
 from ...ir.core import Graph
 from ..base import Pass
 from ..rewrite import PatternSet, apply_patterns
-from . import arith, nn, norm, shape
+from . import activation, arith, nn, norm, shape
 
-CANONICAL = PatternSet([*arith.PATTERNS, *shape.PATTERNS, *nn.PATTERNS, *norm.PATTERNS])
+CANONICAL = PatternSet([*arith.PATTERNS, *shape.PATTERNS, *nn.PATTERNS, *norm.PATTERNS, *activation.PATTERNS])
 
 
 class Canonicalize(Pass, name="canonicalize"):
