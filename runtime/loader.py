@@ -14,7 +14,7 @@ import numpy as np
 
 from ._core import Array, Context, Core
 from .dtypes import accepted_dtypes, dtype_name, is_packed, numpy_dtype, pack, unpack
-from .errors import ArtifactError, InputError, LoadError
+from .errors import ArtifactError, InputError, LoadError, RunError
 from .escape import log_text
 from .manifest import Manifest, Port
 from .pool import Pool, shared
@@ -258,7 +258,7 @@ def _new_outputs(
                 results.append(None)
                 memory.append(None)
                 continue
-            array = np.empty(shape, numpy_dtype(port.dtype))
+            array = _new_array(port, shape)
         elif array.dtype not in accepted_dtypes(port.dtype) or is_packed(port.dtype) or not array.flags.carray:
             raise InputError(
                 f"output {log_text(port.name)}: expected a writable row-major array of {port.dtype}, "
@@ -267,6 +267,14 @@ def _new_outputs(
         results.append(array)
         memory.append(np.empty((array.size + 1) // 2, np.uint8) if is_packed(port.dtype) else array)
     return results, memory
+
+
+def _new_array(port: Port, shape: Sequence[int]) -> Array:
+    """Memory for an output. Raises `RunError` for one that is too large."""
+    try:
+        return np.empty(shape, numpy_dtype(port.dtype))
+    except (ValueError, MemoryError) as error:
+        raise RunError(f"output {log_text(port.name)}: {list(shape)}: too large: {error}") from error
 
 
 def _results(core: Core, context: Context, results: list[Array | None], memory: list[Array | None]) -> list[Any]:

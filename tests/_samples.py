@@ -11,6 +11,7 @@ import numpy as np
 from planish.ir import ops
 from planish.ir.core import REGISTRY
 from planish.ir.ops.base import TensorOp
+from planish.ir.ops.host import HostOp
 from planish.ir.types import DTYPES, dtype_of
 
 # Largest difference relative to the largest value: some roundings of each type.
@@ -18,9 +19,13 @@ TOLERANCE = {"f16": 2e-3, "bf16": 1.6e-2, "f32": 5e-6, "f64": 1e-12}
 
 
 def tensor_ops() -> list[type[TensorOp]]:
-    """All tensor operations of the package, by name."""
+    """All tensor operations of the package that kernels compute, by name."""
     package = ops.__name__
-    found = [c for c in REGISTRY.values() if issubclass(c, TensorOp) and c.__module__.startswith(package)]
+    found = [
+        c
+        for c in REGISTRY.values()
+        if issubclass(c, TensorOp) and not issubclass(c, HostOp) and c.__module__.startswith(package)
+    ]
     return sorted(found, key=lambda c: c.op_name)
 
 
