@@ -152,36 +152,80 @@ def _copy(data: Bytes) -> Bytes:
     return found
 
 
+# One part of a range by a clock of its own. The threads meet here, not in Python, whose lock they would wait for.
+_PART = """
+declare i32 @clock_gettime(i32, ptr)
+define i32 @planish_timed_part(ptr %task, ptr %env, ptr %buffers, ptr %symbols, i64 %begin, i64 %end, i32 %worker,
+                               ptr %arrived, i64 %goal, ptr %taken) {
+  %from = alloca [2 x i64], align 8
+  %to = alloca [2 x i64], align 8
+  %before = atomicrmw add ptr %arrived, i64 1 seq_cst
+  br label %wait
+wait:
+  %now = load atomic i64, ptr %arrived seq_cst, align 8
+  %all = icmp sge i64 %now, %goal
+  br i1 %all, label %go, label %wait
+go:
+  %r1 = call i32 @clock_gettime(i32 1, ptr %from)
+  %status = call i32 %task(ptr %env, ptr %buffers, ptr %symbols, i64 %begin, i64 %end, i32 %worker)
+  %r2 = call i32 @clock_gettime(i32 1, ptr %to)
+  %s1 = load i64, ptr %from
+  %s2 = load i64, ptr %to
+  %p1 = getelementptr i64, ptr %from, i64 1
+  %p2 = getelementptr i64, ptr %to, i64 1
+  %n1 = load i64, ptr %p1
+  %n2 = load i64, ptr %p2
+  %s = sub i64 %s2, %s1
+  %n = sub i64 %n2, %n1
+  %ns = mul i64 %s, 1000000000
+  %sum = add i64 %ns, %n
+  store i64 %sum, ptr %taken
+  ret i32 %status
+}
+"""
+_TIMED = ctypes.CFUNCTYPE(_I32, _POINTER, _POINTER, _POINTER, _POINTER, _I64, _I64, _I32, _POINTER, _I64, _POINTER)
+
+
 class Team:
-    """Threads that run parts of a range at once, each with a clock of its own."""
+    """Threads that run parts of a range at once."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.taken = [0] * count
+        name = "planish_timed_part"
+        builder = llvm.JITLibraryBuilder().add_ir(_PART).add_current_process().export_symbol(name)
+        self._jit = llvm.create_lljit_compiler()
+        self._library = cast("Any", builder.link(self._jit, name))
+        self._timed = _TIMED(self._library[name])
+        self._taken, self._arrived = (_I64 * count)(), _I64(0)
         self.status = [0] * count
-        self.work: list[tuple[Any, tuple[Any, ...]]] = []
-        self.begin, self.end = threading.Barrier(count), threading.Barrier(count)
+        self._work: list[tuple[Any, ...]] = []
+        self._begin, self._end = threading.Barrier(count), threading.Barrier(count)
         for number in range(1, count):
             threading.Thread(target=self._serve, args=(number,), daemon=True).start()
 
     def _serve(self, number: int) -> None:
         while True:
+            self._begin.wait()
             self._part(number)
+            self._end.wait()
 
     def _part(self, number: int) -> None:
-        self.begin.wait()
-        task, arguments = self.work[number]
-        start = time.perf_counter_ns()
-        self.status[number] = task(*arguments, number)
-        self.taken[number] = time.perf_counter_ns() - start
-        self.end.wait()
+        arrived, taken = ctypes.addressof(self._arrived), ctypes.addressof(self._taken) + 8 * number
+        self.status[number] = self._timed(*self._work[number], number, arrived, len(self._work), taken)
 
-    def run(self, task: Any, where: tuple[Any, ...], count: int) -> tuple[int, int]:
-        """Status, and nanoseconds of the longest part."""
-        cuts = [count * n // self.count for n in range(self.count + 1)]
-        self.work = [(task, (*where, cuts[n], cuts[n + 1])) for n in range(self.count)]
+    def run(self, task: Any, where: tuple[Any, ...], count: int, parts: int) -> tuple[int, int]:
+        """Status, and nanoseconds of the longest of `parts` parts, as many as there are threads."""
+        address = ctypes.cast(task, _POINTER).value
+        cuts = [count * n // parts for n in range(parts + 1)]
+        self._work = [(address, *where, cuts[n], cuts[n + 1]) for n in range(parts)]
+        self._arrived.value = 0
+        if parts == 1:
+            self._part(0)
+            return self.status[0], self._taken[0]
+        self._begin.wait()
         self._part(0)
-        return max(self.status), max(self.taken)
+        self._end.wait()
+        return max(self.status), max(self._taken)
 
 
 class Worker:
@@ -195,7 +239,7 @@ class Worker:
         self.values: Any = None
         self.env: Any = None
         self.scratch = np.zeros(64, np.uint8)
-        self.team: Team | None = None
+        self.teams: dict[int, Team] = {}  # by the number of their threads
         self.callbacks = [_FAIL(lambda *_: 7), _FAIL_CODE(lambda *_: 7)]
 
     def start(self, target: dict[str, Any], opt: int, cache: bool, threads: int) -> dict[str, Any]:
@@ -279,16 +323,11 @@ class Worker:
         where = (ctypes.addressof(self.env), self.buffers.next(), ctypes.addressof(self.values))
         total = 0
         for task, count, grain in zip(code.tasks, code.counts, code.grains, strict=True):
-            parts = min(self.threads, count // grain)
-            if parts > 1:
-                if self.team is None or self.team.count != parts:
-                    self.team = Team(parts)
-                status, taken = self.team.run(task, where, count)
-                total += taken + _FORK_NS
-            else:
-                start = time.perf_counter_ns()
-                status = task(*where, 0, count, 0)
-                total += time.perf_counter_ns() - start
+            parts = max(1, min(self.threads, count // grain))
+            if parts not in self.teams:
+                self.teams[parts] = Team(parts)
+            status, taken = self.teams[parts].run(task, where, count, parts)
+            total += taken + (_FORK_NS if parts > 1 else 0)
             if status:
                 raise TuneError(f"the kernel ended with status {status}")
         return total

@@ -3,7 +3,8 @@
 The kernels are measured one by one, each with the scheduler's own choice, on buffers of their real sizes in a process
 of their own (`_tune_worker`). Then the time goes where it pays: the next candidates are those of the kernel with the
 most time per run of the model, divided by how often it was tried. A candidate must give the same outputs, and replaces
-the best so far only if the median of alternating pairs says so clearly, twice. The search stops at its limit.
+the best so far only if the median of alternating pairs says so clearly, twice; in the end the winners are measured
+against the scheduler's choice once more. The search stops at its limit.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from planish.passes.schedule.database import (
 CLEAR = 0.97  # of the best time so far: what a candidate may take at most to replace it
 _PAIRS = (5, 9, 15)  # looked at in turn; the last is a measurement of its own
 _BUILD_S, _RUN_S = 20.0, 10.0  # a candidate that takes longer is left alone
+_CONFIRM_S = 4.0  # of the time at most are for looking at the winners once more
 _WORTH_NS = 3000  # per run of the model: kernels that take less are left alone
 
 Say = Callable[[str], None]
@@ -110,6 +112,7 @@ class _Job:
     cold: int
     base: Schedules
     best: Schedules
+    first: dict[str, Any] = field(default_factory=dict[str, Any])  # machine code of `base`
     build: dict[str, Any] = field(default_factory=dict[str, Any])  # of `best`
     ns: float = 0.0
     left: list[Candidate] = field(default_factory=list[Candidate])
@@ -215,8 +218,12 @@ class Tuner:
         began = time.monotonic()
         try:
             self._bases()
-            while self._left() > 0 and self._round():
+            reserve = min(_CONFIRM_S, self.options.seconds / 10)
+            while self._left() > reserve and self._round():
                 pass
+            for job in sorted(self.jobs, key=lambda j: -j.worth):
+                if job.best != job.base and self._left() > 0:
+                    self._confirm(job)
         finally:
             for process in self.builders:
                 process.end()
@@ -274,7 +281,7 @@ class Tuner:
                 job.done = True
                 continue
             try:
-                job.build = build
+                job.first = job.build = build
                 self._select(job)
                 taken = self._ask({"do": "time", "a": 0, "b": 0, "pairs": 3})
                 job.ns = statistics.median(taken["a"] + taken["b"])
@@ -391,6 +398,23 @@ class Tuner:
         job.row.gain /= ratio
         job.row.changes.append(f"{candidate.kind} {candidate.what} ({1 / ratio:.2f}x)")
         job.ns *= ratio
+
+    def _confirm(self, job: _Job) -> None:
+        """Measure the best of `job` against the scheduler's choice: small steps that each seemed to win may not add
+        up."""
+        self.say(f"tuning: confirming {job.row.label}, {max(0.0, self._left()):.0f} s left")
+        try:
+            self._select(job)
+            self._ask({"do": "load", "name": 1, **job.first})
+            taken = self._ask({"do": "time", "a": 0, "b": 1, "pairs": _PAIRS[-1]})
+        except (LostError, PlanishError):
+            self.at = None
+            return
+        ratio = statistics.median(a / b for a, b in zip(taken["a"], taken["b"], strict=True))
+        job.row.gain = 1 / ratio
+        if ratio > CLEAR:
+            job.best, job.row.gain = job.base, 1.0
+            job.row.changes.clear()
 
     def _ratio(self) -> float | None:
         """Time of number 1 over that of number 0, if it is clearly less: again in a second measurement."""

@@ -2,9 +2,9 @@
 
 A search goes through `KINDS` in order: it measures the candidates of one kind against the best schedules so far, takes
 the winner, and asks for those of the next kind around it. Every candidate fits its kernel (`database.misfit`). What
-is varied: register tiles within the registers, order and blocks of loops, how far ahead weights are fetched, how far
-reductions are unrolled and which of their dimensions is innermost, and, with several threads, how many leading loops
-they share and the least part.
+is varied: the dimension in the lanes, register tiles within the registers, order and blocks of loops, how far ahead
+weights are fetched, how far reductions are unrolled and which of their dimensions is innermost, and, with several
+threads, how many leading loops they share and the least part.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 
 from ...ir.kernel.form import Kernel, Local, Map, Read, Reduce, Scan, Schedule, Stage
 from ...ir.target_info import TargetInfo
-from .costs import extent, lanes_of
+from .costs import Costs, extent, lanes_of
 from .cpu import distribute
 from .database import Schedules, around, get_schedules, misfit, set_schedules, stages_of
 from .tiles import row_limit, tile_cycles
 
-KINDS = ("tile", "order", "ahead", "unroll", "threads")
-MOST = {"tile": 10, "order": 7, "ahead": 2, "unroll": 6, "threads": 5}  # candidates of a kind for one stage
+KINDS = ("lanes", "tile", "order", "ahead", "unroll", "threads")
+MOST = {"lanes": 3, "tile": 10, "order": 7, "ahead": 2, "unroll": 6, "threads": 5}  # candidates of a kind for one stage
 _SHARE = 0.08  # of the kernel's work: stages with less are left alone
 _ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16)
 
@@ -70,6 +70,8 @@ def _candidates(kernel: Kernel, kind: str, best: Schedules, target: TargetInfo, 
 
 def _variations(stage: Stage, schedule: Schedule, kind: str, target: TargetInfo) -> Iterator[Schedule]:
     match kind, stage:
+        case "lanes", Map() if schedule.vector:
+            yield from _lanes(stage, schedule, target)
         case "tile", Map():
             yield from _tiles(stage, schedule, target)
         case "order", Map():
@@ -110,6 +112,20 @@ def _distributed(stage: Map, schedule: Schedule, target: TargetInfo) -> Schedule
     found, stage.schedule = stage.schedule, kept
     assert found is not None
     return found
+
+
+# -- lanes -------------------------------------------------------------------------------------------------------------
+
+
+def _lanes(stage: Map, schedule: Schedule, target: TargetInfo) -> Iterator[Schedule]:
+    """Other dimensions in the lanes, where that is not much more work, with the tile that a model likes best."""
+    costs = Costs(stage, target)
+    most = 2 * costs.body(stage, schedule.vector)
+    order = list(dict.fromkeys(name for name, _ in schedule.loops))
+    for d in (d.name for d in stage.dims if d.name != schedule.vector and extent(d.extent) >= costs.lanes):
+        if costs.body(stage, d) <= most:
+            loops = (*((name, 1) for name in order if name != d), (d, costs.lanes))
+            yield next(_tiles(stage, replace(schedule, loops=loops, vector=d, ahead=0), target))
 
 
 # -- register tiles ---------------------------------------------------------------------------------------------------
