@@ -386,9 +386,14 @@ def _most(a: Any, b: Any) -> Any:
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else a + (b - a) * (b > a)
 
 
+def _divisor(b: Any) -> Any:
+    return 1 if isinstance(b, int) and b == 0 else b
+
+
 _EVALUATE: dict[str, Callable[[Any, Any], Any]] = {
-    "floordiv": lambda a, b: a // b,
-    "mod": lambda a, b: a % b,
+    # A divisor found at run time may be 0: then the shapes are refused, whatever this gives.
+    "floordiv": lambda a, b: a // _divisor(b),
+    "mod": lambda a, b: a % _divisor(b),
     "min": _least,
     "max": _most,
 }

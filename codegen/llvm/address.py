@@ -147,6 +147,9 @@ class Expressions:
 
     def _divide(self, atom: Call, a: V, b: V, nonnegative: bool) -> V:
         emit, quotient = self.b, atom.fn == "floordiv"
+        if any(name.startswith("?") for name in atom.args[1].symbols()):
+            # A number found at run time: where it is no divisor, the shapes are refused before anything runs.
+            b = emit.intrinsic("smax", b, emit.splat(i64(1), b.ty.lanes) if b.ty.lanes else i64(1))
         n = atom.args[1].constant
         if nonnegative:
             return emit.op("udiv" if quotient else "urem", a, b)
