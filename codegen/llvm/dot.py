@@ -195,8 +195,10 @@ class Step:
         flip = number(-0x7F7F7F80, acc.ty)  # 0x80 in every byte
         zero = V(acc.ty, "zeroinitializer")
         if self.lane_dtype == "i8":  # (a + 128) w - 128 w
-            moved = self._memo.get(("moved", other.text)) or self.b.op("xor", spread, flip)
-            self._memo["moved", other.text] = moved
+            moved = self._memo.get(("moved", other.text))
+            if moved is None:  # before it is spread: LLVM 22 goes back and forth between the two forms for ever
+                one = self.b.op("xor", other, number(-0x7F7F7F80, other.ty))
+                moved = self._memo["moved", other.text] = self.b.splat(one, width)
             extra = self._memo.get(("sum", lanes.text)) or dot(zero, flip, lanes)
             self._memo["sum", lanes.text] = extra
             return self.b.op("sub", dot(acc, moved, lanes), extra)

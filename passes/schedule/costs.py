@@ -76,8 +76,9 @@ def lane_stride(access: Read | Write, dim: str, lanes: int) -> int | None:
     moved = offset.substitute({dim: sym("@group") * aligned + sym("@lane")}).simplify(ranges)
     step = moved.coefficient("@lane") if moved.is_linear_in("@lane") else None
     at, group = group_dim(access) if isinstance(access, Read) else (-1, 1)
-    packed = at >= 0 and step == group and dim not in access.map[at].symbols()
-    return 1 if packed else step  # whole 32-bit lanes side by side
+    if at >= 0 and dim in access.map[at].symbols():
+        return step if lanes == 1 else None  # a lane holds several of them
+    return 1 if at >= 0 and step == group else step  # whole 32-bit lanes side by side
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _reduction_tile(
         return _blocked(stage, reduce, vector, costs.lanes, order, rows, tile, extents, target)
     packed = packed_sum(reduce)
     if packed is not None and not native_dot(target, packed.sum.dtypes[0]):  # registers for widened halves
-        target = replace(target, vector_registers=target.vector_registers - 3)
+        target = replace(target, vector_registers=target.vector_registers - 5)
     halves = halved(n, target, target.vector_bytes // costs.lanes)
     narrow, count = halves or (target, count)
     tile = dict(zip(rows, row_tile([extents[d] for d in rows], count, narrow), strict=True))
