@@ -9,6 +9,8 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import os
+import threading
+from collections import Counter
 from ctypes import (
     POINTER,
     Structure,
@@ -24,6 +26,8 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 API_VERSION = 2
@@ -155,12 +159,52 @@ _PROTOTYPES: dict[str, Any] = {
 }
 
 
+class _Names:
+    """The names under which files are loaded. The dynamic linker takes a name that it knows for the file that it
+    loaded under it, even if another file is there by now; so a new file gets another spelling of its path."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a library may be dropped, and closed, in the middle of opening one
+        self._files: dict[str, tuple[int, int]] = {}  # name -> device and inode of the file that is loaded under it
+        self._users: Counter[tuple[int, int]] = Counter()
+
+    def open(self, path: str) -> tuple[int, tuple[int, int]]:
+        """Load `path`: the handle, and what `close` needs. Raises `OSError`."""
+        with self._lock:
+            info = Path(path).stat()
+            file = info.st_dev, info.st_ino
+            folder, base = os.path.split(path)
+            names = (f"{folder}{'/.' * dots}/{base}" for dots in count())
+            name = next(name for name in names if self._files.get(name, file) == file)
+            handle = _ctypes.dlopen(name, os.RTLD_NOW | os.RTLD_LOCAL)
+            self._files[name] = file
+            self._users[file] += 1
+            return handle, file
+
+    def close(self, handle: int, file: tuple[int, int]) -> None:
+        """Unload; the last user of a file frees its names."""
+        with self._lock:
+            _dlclose(handle)
+            self._users[file] -= 1
+            if self._users[file] <= 0:
+                del self._users[file]
+                self._files = {name: loaded for name, loaded in self._files.items() if loaded != file}
+
+    def renew_lock(self) -> None:
+        """In the child of a fork: the thread that may have held the lock is not there."""
+        self._lock = threading.RLock()
+
+
+_names = _Names()
+os.register_at_fork(after_in_child=_names.renew_lock)
+
+
 class Library:
     """A loaded artifact: one attribute per function of planish.h that Python uses, without its `planish_`."""
 
     def __init__(self, path: str) -> None:
-        """Raises `OSError` if the file cannot be loaded, `AttributeError` if it is no artifact."""
-        self._handle: int = _ctypes.dlopen(path, os.RTLD_NOW | os.RTLD_LOCAL)
+        """`path` is absolute. Raises `OSError` if the file cannot be loaded, `AttributeError` if it is no artifact."""
+        self._handle, self._file = _names.open(path)
         try:
             for name, prototype in _PROTOTYPES.items():
                 address = _ctypes.dlsym(self._handle, name)
@@ -176,7 +220,7 @@ class Library:
         """Unload the library. Nothing of it may be in use."""
         handle, self._handle = self._handle, 0
         if handle:
-            _dlclose(handle)
+            _names.close(handle, self._file)
 
     def __del__(self) -> None:
         if "_handle" in self.__dict__:

@@ -201,6 +201,27 @@ def test_concurrent_calls(model: Model) -> None:
     assert not failures
 
 
+def test_a_new_file_at_the_place_of_a_loaded_one_is_loaded(tmp_path: Path) -> None:
+    def loaded_name(model: Model) -> str:
+        core = model._core
+        return core.library.model_name(core.model).decode()
+
+    path = tmp_path / "fake.so"
+    models: list[Model] = []
+    for name in ("one", "two", "three"):
+        make(path, "lib", name=name)
+        models += [load(path), load(path)]
+    assert [loaded_name(model) for model in models] == ["one", "one", "two", "two", "three", "three"]
+    models[0].close()
+    models[2].close()
+    models[3].close()
+    make(path, "lib", name="four")
+    last = load(path)
+    assert [loaded_name(model) for model in (models[1], models[4], last)] == ["one", "three", "four"]
+    inputs = sample_inputs()
+    assert np.array_equal(last.run(inputs)["y"], models[1].run(inputs)["y"])
+
+
 def maps(path: Path) -> int:
     return Path("/proc/self/maps").read_text().count(str(path))
 
