@@ -213,7 +213,7 @@ def _link(levels: Sequence[Level], names: Sequence[str], emit: Emit, out: Path, 
     parts = [part for level in levels for part in level.parts]
     objects = [body for part in parts for body in part.kernels.objects]
     objects += [body for level in levels for _, body in level.mains]
-    weights = weights_image(*(p.program for p in parts))
+    weights = weights_image(*(p.program for p in parts)) if parts else []
     name = str(levels[0].pieces[0].module.attributes.get("name") or out.stem)
     link(objects, weights, weights_bytes, emit, out, name=name, triple=levels[0].target.triple, modules=names)
 
@@ -329,7 +329,7 @@ def make_manifest(
         weights=int(program.attributes["weights_bytes"]),
         arena=_fixed(program.attributes["arena_bytes"]),
         lower_bound=_fixed(program.attributes.get("arena_lower_bound", 0)),
-        scratch=max(_fixed(one.scratch) for one in kernels),
+        scratch=max((_fixed(one.scratch) for one in kernels), default=0),
         code=sum(code_bytes(o) for one in kernels for o in one.objects),
     )
     return Manifest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..ir.constants import Constant, ConstantData
@@ -13,6 +13,7 @@ from ..ir.kernel.builder import KernelBuilder
 from ..ir.kernel.form import Kernel, KernelOp, Local
 from ..ir.program import Alloc, Call, Input, Output, Program, View, Weight
 from ..ir.types import DTYPES, Layout, TensorType
+from .analysis.guards import guards
 from .analysis.structure import kernel_key
 from .base import Pass
 from .placement import Placement, from_its_start, view_layout
@@ -37,7 +38,19 @@ class LowerProgram(Pass, name="lower-program"):
         module.add(lowered.program)
         for kernel in lowered.kernels.values():
             module.add(kernel)
+        _guard(lowered.program, {kernel.name: kernel for kernel in lowered.kernels.values()})
         return True
+
+
+def _guard(program: Program, kernels: Mapping[str, Kernel]) -> None:
+    """Add what sizes found at run time must fulfil to the program's checks."""
+    if any(name.startswith("?") for name in program.symbols):
+        message = "a size or position that was found at run time does not fit"
+        checks = program.attributes.get("checks", ())
+        said = {e for _, nonnegative, _, _ in checks for e in nonnegative}
+        more = [((), (e,), message, loc) for e, loc in guards(program, kernels).items() if e not in said]
+        if more:
+            program.attributes["checks"] = (*checks, *more)
 
 
 def _check(graph: Graph) -> None:
