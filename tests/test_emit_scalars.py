@@ -172,6 +172,12 @@ def test_casts_at_edge_values(source: str, target: TargetInfo) -> None:
         assert same.all(), (to, values[~same], got[~same], want[~same])
 
 
+@pytest.mark.parametrize("fn", ["tanh", "erf"])
+def test_odd_functions_keep_the_sign_of_zero(fn: str) -> None:
+    got = run(fn, "f32", [np.array([0.0, -0.0] * 16, np.float32)], 16)
+    assert (got == 0).all() and (np.signbit(got) == [False, True] * 16).all()
+
+
 @pytest.mark.parametrize(("fn", "low", "high", "ulp"), [
     ("exp", -104.0, 89.0, 2),
         ("expm1", -50.0, 89.0, 2),

@@ -186,8 +186,8 @@ class VectorMath:
         near = self.fma(b.op("fmul", self.polynomial(z, _TANH), z), x, x)
         e = self._quick_exp(b.op("fadd", size, size))
         far = b.op("fdiv", number(2.0, x.ty), b.op("fadd", e, number(1.0, x.ty)))
-        far = b.intrinsic("copysign", b.op("fsub", number(1.0, x.ty), far), x)
-        return b.select(b.compare("olt", size, number(0.625, x.ty)), near, far)
+        far = b.op("fsub", number(1.0, x.ty), far)
+        return b.intrinsic("copysign", b.select(b.compare("olt", size, number(0.625, x.ty)), near, far), x)
 
     def erf(self, x: V) -> V:
         """Odd polynomial near zero, else 1 minus e to a polynomial."""
