@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,7 +213,7 @@ def _link(levels: Sequence[Level], names: Sequence[str], emit: Emit, out: Path, 
     parts = [part for level in levels for part in level.parts]
     objects = [body for part in parts for body in part.kernels.objects]
     objects += [body for level in levels for _, body in level.mains]
-    weights = weights_image(*(p.program for p in parts)) if parts else []
+    weights: Iterable[bytes | memoryview] = weights_image(*(p.program for p in parts)) if parts else ()
     name = str(levels[0].pieces[0].module.attributes.get("name") or out.stem)
     link(objects, weights, weights_bytes, emit, out, name=name, triple=levels[0].target.triple, modules=names)
 

@@ -131,7 +131,8 @@ planish_status planish_set_input(planish_context *context, int32_t index, const 
   slot->object = NULL;
   fill(slot, tensor);
   context->env.inputs[index] = slot->tensor.data;
-  if (!same_shape) context->inferred = false;
+  /* What a plan gave before says nothing of what it gives now; nor do numbers that decide sizes. */
+  if (!same_shape || module->plan || context->module->plan || module->n_variants) context->inferred = false;
   /* With the context's own outputs nothing has to be sized or checked again. */
   for (uint32_t i = 0; same_shape && i < module->n_outputs; i++) same_shape = !context->outputs[i].bound;
   if (!same_shape) context->prepared = false;
