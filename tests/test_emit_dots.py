@@ -92,7 +92,8 @@ def test_the_block_has_the_targets_instruction_and_does_not_spill(
     target: TargetInfo, dtypes: str, instruction: str, rows: int
 ) -> None:
     panel = 2 * target.vector_bytes // 4
-    kernel = product(*dtypes.split(), rows, 256, 256, panel)
+    a, b = dtypes.split()
+    kernel = product(a, b, rows, 256, 256, panel)
     schedule_kernel(kernel, target)
     assembly = compile_assembly(emit_kernel(kernel, target, "pk_asm").text, target)
     assert "pmaddubsw" not in assembly  # it saturates

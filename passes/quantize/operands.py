@@ -51,7 +51,9 @@ def activations(value: Value) -> Activations | None:
             return Activations(x, None, None)
         case Sub(x=x, y=zero) if isinstance(x.op, Cast) and value.type == x.type:
             inner = activations(x)
-            return None if inner is None else replace(inner, zero=None if is_splat(zero, 0) else zero)
+            known = integers(zero)
+            absent = known is not None and not known.any()
+            return None if inner is None else replace(inner, zero=None if absent else zero)
         case _:
             return None
 

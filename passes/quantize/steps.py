@@ -16,26 +16,37 @@ from ...ir.ops.shape import Concat, Reshape, Slice, Transpose
 from ..canonicalize.match import constant, is_splat, only_use
 from ..rewrite import Builder, Pattern
 
-_MOVES = (MaxPool, Reshape, Transpose, Slice, Concat)  # what they give are some of the elements that they take
-
 
 def quantize_again(op: Quantize, b: Builder) -> Sequence[Value] | None:
-    """`quantize(dequantize(x))` -> `x`, and so around operations that only choose elements, all steps being equal"""
-    if isinstance(op.x.op, Dequantize):
-        return [op.x.op.x] if _undoes(op, op.x.op) and op.x.op.x.type == op.result.type else None
-    mover = op.x.op
-    if not isinstance(mover, _MOVES) or len(op.x.users) != 1 or len(mover.results) != 1:
+    """`quantize(dequantize(x))` with one and the same step -> `x`"""
+    inner = op.x.op
+    if not isinstance(inner, Dequantize) or inner.x.type != op.result.type:
         return None
-    moved = list(mover.xs) if isinstance(mover, Concat) else [mover.x]
+    return [inner.x] if _same_step((op.scale, op.zero), (inner.scale, inner.zero)) else None
+
+
+def dequantize_later(op: MaxPool | Reshape | Transpose | Slice | Concat, b: Builder) -> Sequence[Value] | None:
+    """`move(dequantize(x))` -> `dequantize(move(x))` for what only chooses and arranges elements, in a single step"""
+    moved = list(op.xs) if isinstance(op, Concat) else [op.x]
     steps = [v.op for v in moved]
-    inner: dict[Value, Value] = {v: v for v in mover.inputs}
+    first = steps[0]
+    if not isinstance(first, Dequantize):
+        return None
+    inner: dict[Value, Value] = {}
     for v, step in zip(moved, steps, strict=True):
-        if not isinstance(step, Dequantize) or not _undoes(op, step) or step.x.tensor.dtype != op.result.tensor.dtype:
+        if not isinstance(step, Dequantize) or constant(step.x) is not None:
+            return None
+        if step.x.tensor.dtype != first.x.tensor.dtype or step.result.tensor.dtype != first.result.tensor.dtype:
+            return None
+        if not _same_step((first.scale, first.zero), (step.scale, step.zero)):
             return None
         inner[v] = step.x
-    made = mover.clone(inner)
+    scale = constant(first.scale)
+    if scale is None or not bool((scale.array() > 0).all()):
+        return None  # a maximum would become a minimum
+    made = op.clone(inner)
     assert isinstance(made, TensorOp)
-    return [b(_typed(made))]
+    return [b(Dequantize(b(_typed(made)), first.scale, first.zero))]
 
 
 def _typed(op: TensorOp) -> TensorOp:
@@ -45,25 +56,24 @@ def _typed(op: TensorOp) -> TensorOp:
     return op
 
 
-def _undoes(op: Quantize, step: Dequantize) -> bool:
-    """Whether both have one constant step for the whole tensor, the same one."""
-    if step.scale.tensor.elements != 1 or op.scale.tensor.elements != 1 or step.block or op.block:
+def _same_step(a: tuple[Value, Value | None], z: tuple[Value, Value | None]) -> bool:
+    """Whether both pairs of scale and zero point are the same constants, for a whole tensor."""
+    (scale, zero), (other_scale, other_zero) = a, z
+    if scale.tensor.elements != 1 or other_scale.tensor.elements != 1:
         return False
-    pairs = [(op.scale, step.scale), (op.zero, step.zero)]
-    for a, z in pairs:
-        if a is z:
-            continue
-        first, second = constant(a), constant(z)
-        if a is None or z is None:
-            present = first or second
-            if present is None or present.array().any():
-                return False
-            continue
-        if first is None or second is None or first.dtype != second.dtype:
-            return False
-        if not bool((first.array().reshape(()) == second.array().reshape(())).all()):
-            return False
-    return True
+    return _equal(scale, other_scale) and _equal(zero, other_zero)
+
+
+def _equal(a: Value | None, z: Value | None) -> bool:
+    if a is z:
+        return True
+    first, second = constant(a), constant(z)
+    if a is None or z is None:
+        present = first or second
+        return present is not None and not present.array().any()
+    if first is None or second is None or first.dtype != second.dtype:
+        return False
+    return bool((first.array().reshape(()) == second.array().reshape(())).all())
 
 
 def relu_before_quantize(op: Quantize, b: Builder) -> Sequence[Value] | None:
@@ -95,4 +105,4 @@ def quantize_by_multiplication(op: Quantize, b: Builder) -> Sequence[Value] | No
     return [b(Cast(whole, op.result.tensor.dtype))]
 
 
-PATTERNS: list[Pattern] = [quantize_again, relu_before_quantize, quantize_by_multiplication]
+PATTERNS: list[Pattern] = [quantize_again, dequantize_later, relu_before_quantize, quantize_by_multiplication]
