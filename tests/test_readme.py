@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def test_the_transcript_is_what_the_demo_prints(tmp_path: Path) -> None:
     """Word for word and picture for picture; times, sizes and probabilities differ between machines."""
     transcript = README.partition("<!-- transcript -->\n```\n")[2].partition("\n```\n<!-- /transcript -->")[0]
     command = [sys.executable, str(DIGITS / "demo.py"), "--output", str(tmp_path)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    own = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}  # else another test's artifact is taken from there
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=own).stdout
 
     def masked(text: str) -> list[list[str]]:
         numbers = re.sub(r"\d[\d,]*(\.\d+)?( [kMG]?B)?", "N", text.partition("linked to:")[0])

@@ -20,24 +20,39 @@ static int by_value(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* The most memory this process ever held, in MB. Not getrusage: its maximum is inherited across exec, so that a small
- * program started by a large one would report the large one's. */
-static double peak_rss_mb(void) {
+typedef struct memory { /* in MB */
+  double peak, anonymous, arena, bound; /* bound: inputs and outputs, which are the caller's */
+} memory;
+
+/* A line of /proc/self/status. Not getrusage: its maximum is inherited across exec, so that a small program started by a
+ * large one would report the large one's. */
+static double status_mb(const char *key) {
   char line[256];
   long kilobytes = 0;
   FILE *status = fopen("/proc/self/status", "r");
   if (!status) return 0;
   while (fgets(line, sizeof line, status))
-    if (!strncmp(line, "VmHWM:", 6)) {
-      kilobytes = strtol(line + 6, NULL, 10);
+    if (!strncmp(line, key, strlen(key))) {
+      kilobytes = strtol(line + strlen(key), NULL, 10);
       break;
     }
   fclose(status);
-  return (double)kilobytes / 1024;
+  return (double)kilobytes * 1024 / 1e6;
+}
+
+static memory measure_memory(const planish_model *model, planish_context *context, const planish_arrays *inputs) {
+  memory found = {status_mb("VmHWM:"), status_mb("RssAnon:"), (double)planish_arena_bytes(context) / 1e6, 0};
+  for (int32_t i = 0; i < inputs->count; i++) found.bound += (double)inputs->items[i].bytes / 1e6;
+  for (int32_t i = 0; i < planish_output_count(model); i++) {
+    planish_tensor tensor;
+    if (!planish_get_output(context, i, &tensor))
+      found.bound += (double)planish_tensor_bytes(tensor.dtype, tensor.ndim, tensor.shape) / 1e6;
+  }
+  return found;
 }
 
 static void report(const planish_model *model, const planish_options *options, const planish_context *context,
-                   double first, double *times, int32_t runs) {
+                   memory held, double first, double *times, int32_t runs) {
   qsort(times, (size_t)runs, sizeof *times, by_value);
   double median = runs % 2 ? times[runs / 2] : (times[runs / 2 - 1] + times[runs / 2]) / 2;
   double p90 = times[(int32_t)((double)(runs - 1) * 0.9 + 0.5)];
@@ -46,16 +61,20 @@ static void report(const planish_model *model, const planish_options *options, c
     for (const unsigned char *c = (const unsigned char *)planish_model_name(model); *c; c++)
       printf(*c < 0x20 || *c == '"' || *c == '\\' || *c == 0x7F ? "\\u%04x" : "%c", *c);
     printf("\", \"threads\": %d, \"runs\": %d, \"first_ms\": %.4f, \"median_ms\": %.4f, \"min_ms\": %.4f, "
-           "\"p90_ms\": %.4f, \"peak_rss_mb\": %.1f}\n",
-           planish_context_threads(context), runs, first, median, times[0], p90, peak_rss_mb());
+           "\"p90_ms\": %.4f, \"peak_rss_mb\": %.1f, \"anonymous_mb\": %.2f, \"arena_mb\": %.2f, "
+           "\"bound_mb\": %.2f}\n",
+           planish_context_threads(context), runs, first, median, times[0], p90, held.peak, held.anonymous, held.arena,
+           held.bound);
     return;
   }
   printf("threads   %d\nruns      %d\nfirst     %.3f ms\nmedian    %.3f ms\nmin       %.3f ms\np90       %.3f ms\n"
-         "peak rss  %.1f MB\n",
-         planish_context_threads(context), runs, first, median, times[0], p90, peak_rss_mb());
+         "peak rss  %.1f MB\nof it     %.2f MB anonymous: arena %.2f MB, inputs and outputs %.2f MB\n",
+         planish_context_threads(context), runs, first, median, times[0], p90, held.peak, held.anonymous, held.arena,
+         held.bound);
 }
 
-static int measure(const planish_model *model, const planish_options *options, planish_context *context) {
+static int measure(const planish_model *model, const planish_options *options, planish_context *context,
+                   const planish_arrays *inputs) {
   double start = planish_cli_now();
   if (planish_invoke(context)) return planish_cli_fail(options, planish_context_error(context));
   double first = planish_cli_now() - start;
@@ -69,7 +88,7 @@ static int measure(const planish_model *model, const planish_options *options, p
     planish_invoke(context);
     times[runs++] = planish_cli_now() - before;
   }
-  report(model, options, context, first, times, runs);
+  report(model, options, context, measure_memory(model, context, inputs), first, times, runs);
   free(times);
   return 0;
 }
@@ -83,7 +102,7 @@ int planish_cli_bench(const planish_model *model, const planish_options *options
   for (int32_t i = 0; i < arrays.count; i++) arrays.items[i] = options->inputs.items[i]; /* theirs to free */
   int status = !planish_cli_complete(model, options, &arrays) ||
                !(context = planish_cli_context(model, options, &arrays));
-  if (!status) status = measure(model, options, context);
+  if (!status) status = measure(model, options, context, &arrays);
   planish_context_destroy(context);
   for (int32_t i = 0; i < options->inputs.count; i++) arrays.items[i].name = NULL, arrays.items[i].data = NULL;
   planish_arrays_free(&arrays);
