@@ -276,7 +276,7 @@ class Tuner:
         """Measure every kernel as it is; those that take no time are left alone."""
         builds = self._build([(job, job.base) for job in self.jobs])
         for number, (job, build) in enumerate(zip(self.jobs, builds, strict=True)):
-            self.say(f"tuning: measuring kernel {number + 1} of {len(self.jobs)}, {self._left():.0f} s left")
+            self.say(f"tuning: measuring kernel {number + 1} of {len(self.jobs)}, {max(0.0, self._left()):.0f} s left")
             if build is None or self._left() <= 0:
                 job.done = True
                 continue
