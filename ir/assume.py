@@ -46,8 +46,8 @@ class Assumptions:
             size, rest = divmod(-difference.offset, factor)
             return (names[0], size) if rest == 0 and size >= 0 else None
         if len(names) == 2 and difference in (sym(names[0]) - sym(names[1]), sym(names[1]) - sym(names[0])):
-            keep, drop = sorted(names, key=lambda name: (name in self.free, name))
-            return drop, sym(keep)
+            keep, drop = sorted(names, key=lambda name: (name.startswith("?"), name in self.free, name))
+            return None if keep.startswith("?") else (drop, sym(keep))
         return None
 
 

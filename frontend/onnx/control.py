@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import GraphProto
 
 from ...ir.constants import ConstantData
 from ...ir.core import Value
+from ...ir.expr import Expr
 from ...ir.ops.arith import Where
 from ...ir.ops.shape import Concat, Reshape, Slice
+from .flow import choose, repeat
+from .flow import scan as dynamic_scan
 from .node import Node, converter
 from .scope import Item, Unsupported
 from .windows import fixed
 
 MAX_ROUNDS = 1024  # rounds of a loop up to which it is unrolled
 
-_READS_AT_DATA = frozenset(("Gather", "GatherElements", "GatherND", "Scatter", "ScatterElements", "ScatterND", "Loop"))
+# Nodes that a branch may have which is computed whether it is taken or not.
+_CHEAP = frozenset("Constant Identity Add Sub Mul Neg Abs Relu Cast Min Max And Or Not Sqrt Exp".split())  # noqa: SIM905
 
 
 @converter("If")
@@ -27,25 +32,38 @@ def if_(node: Node) -> list[Item]:
         if condition.size != 1:
             raise node.error(f"expected one condition, got {node.type(0)}")
         return node.inline("then_branch" if bool(condition.reshape(-1)[0]) else "else_branch", [])
-    for name in ("then_branch", "else_branch"):
-        if any(n.op_type in _READS_AT_DATA for n in node.graph(name).node):
-            raise Unsupported("the condition is computed from data, and a branch reads at places that are data too")
+    if not all(_is_cheap(node.graph(name)) for name in ("then_branch", "else_branch")):
+        return choose(node)
     then, otherwise = node.inline("then_branch", []), node.inline("else_branch", [])
+    pairs = list(zip(then, otherwise, strict=True))
+    if any(a.parts is not None or b.parts is not None or a.type != b.type or a.type.shape is None for a, b in pairs):
+        return choose(node)
     choice = node.value(0)
     if choice.tensor.shape != ():
         choice = node.make(Reshape, choice, ())
-    return [Item(value=_either(node, choice, a, b)) for a, b in zip(then, otherwise, strict=True)]
+    value = node.scope.item_value
+    return [Item(value=node.make(Where, choice, value(a), value(b))) for a, b in pairs]
 
 
-def _either(node: Node, choice: Value, a: Item, b: Item) -> Value:
-    if a.parts is not None or b.parts is not None or a.type != b.type or a.type.dtype == "string":
-        raise Unsupported("the condition is computed from data, and the branches give different types")
-    return node.make(Where, choice, node.scope.item_value(a), node.scope.item_value(b))
+def _is_cheap(graph: GraphProto) -> bool:
+    """Whether a branch may as well be computed when the other one is taken."""
+    return len(graph.node) <= 4 and all(n.op_type in _CHEAP for n in graph.node)
 
 
 @converter("Loop")
 def loop(node: Node) -> list[Item | None]:
     """Loop with a known number of rounds, or until a condition that is known in every round."""
+    try:
+        return _unrolled(node)
+    except _UnknownCourse:
+        return [*repeat(node)]
+
+
+class _UnknownCourse(Exception):
+    """Only the run knows how many rounds there are."""
+
+
+def _unrolled(node: Node) -> list[Item | None]:
     body = node.graph("body")
     limit = _limit(node)
     carried = [node.item(i) for i in range(2, len(node.proto.input))]
@@ -56,7 +74,7 @@ def loop(node: Node) -> list[Item | None]:
     round = 0
     while going and (limit is None or round < limit):
         if round >= MAX_ROUNDS:
-            raise Unsupported(f"a loop of more than {MAX_ROUNDS} rounds")
+            raise _UnknownCourse
         number = Item(data=ConstantData.of(np.array(round, np.int64)))
         condition = Item(data=ConstantData.of(np.array(True)))
         results = node.inline("body", [number, condition, *carried])
@@ -74,14 +92,14 @@ def _limit(node: Node) -> int | None:
         return None
     array = node.maybe_array(0)
     if array is None:
-        raise Unsupported("the number of rounds is computed from data", "make it a constant")
+        raise _UnknownCourse
     return int(array.reshape(-1)[0])
 
 
 def _truth(node: Node, item: Item) -> bool:
     array = node.scope.item_array(item)
     if array is None:
-        raise Unsupported("whether it goes on is computed from data")
+        raise _UnknownCourse
     return bool(array.reshape(-1)[0])
 
 
@@ -108,6 +126,9 @@ def scan(node: Node) -> list[Item | None]:
     axes = node.ints("scan_input_axes", [0] * count)
     axes = [node.axis(a, len(node.dims_of(x))) for a, x in zip(axes, inputs, strict=True)]
     directions = node.ints("scan_input_directions", [0] * count)
+    lengths = [node.dims_of(x)[a] for a, x in zip(axes, inputs, strict=True)]
+    if any(isinstance(n, Expr) or n > MAX_ROUNDS for n in lengths):
+        return [*dynamic_scan(node, inputs, axes, directions)]
     return _rounds(node, states, inputs, axes, directions)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import GraphProto, TensorShapeProto, ValueInfoProto
+from onnx import GraphProto, TensorShapeProto, TypeProto, ValueInfoProto
 
 from ...ir.assume import substituted
 from ...ir.errors import ModelError
 from ...ir.expr import Dim, Expr, sym
-from ...ir.types import TensorType
+from ...ir.types import MapType, OptionalType, SequenceType, TensorType, Type
 from .report import Issue
 from .tensors import UnsupportedType, dtype_name
 from .text import quote, symbol_name
@@ -38,7 +38,7 @@ class Given:
 
 def read_inputs(
     inputs: Sequence[ValueInfoProto], given: Given, file: str, issues: list[Issue]
-) -> tuple[list[tuple[str, TensorType | None]], set[str]]:
+) -> tuple[list[tuple[str, Type | None]], set[str]]:
     """Name and type of each input (None: planish lacks the type, and an issue says so), and the symbols that stand for
     dimensions without a name."""
     names = [i.name for i in inputs]
@@ -60,16 +60,14 @@ class _Inputs:
         self.symbols: dict[str, str] = {}  # what the model calls a dimension -> the symbol's name
         self.numbers: dict[str, Dim] = {}  # symbol -> its number, from `shapes`
 
-    def type(self, info: ValueInfoProto, given: Sequence[int] | None, issues: list[Issue]) -> TensorType | None:
+    def type(self, info: ValueInfoProto, given: Sequence[int] | None, issues: list[Issue]) -> Type | None:
         """The type of one input; None when it cannot be one (an issue says why)."""
         where = f"{self.file}: input {quote(info.name)}"
         kind = info.type.WhichOneof("value")
         if kind is None:
             raise ModelError(f"{where}: it has no type; the file is inconsistent, export it again")
         if kind != "tensor_type":
-            reason = f"an input of type {kind.removesuffix('_type')}"
-            issues.append(Issue(quote(info.name, 40), "(input)", "", reason, "pass tensors instead"))
-            return None
+            return self._container(info, issues)
         try:
             dtype = dtype_name(info.type.tensor_type.elem_type)
         except UnsupportedType as e:
@@ -90,6 +88,14 @@ class _Inputs:
         if given is not None:
             self._fix(shape, _numbers(given, where), where)
         return TensorType(dtype, shape)
+
+    def _container(self, info: ValueInfoProto, issues: list[Issue]) -> Type | None:
+        """The type of an input that is a sequence, an optional or a map."""
+        try:
+            return container(info.type, lambda: f"?n_{symbol_name(info.name)}")
+        except UnsupportedType as e:
+            issues.append(Issue(quote(info.name, 40), "(input)", "", str(e), "pass tensors instead"))
+            return None
 
     def _unnamed(self, rank: int, name: str, where: str) -> tuple[Dim, ...]:
         """A shape of `rank` dimensions that the model says nothing of."""
@@ -125,12 +131,33 @@ class _Inputs:
             elif dim != number:
                 raise ModelError(f"{where}: dimension {i} is {dim} in the model and cannot be {number}")
 
-    def fixed(self, type: TensorType) -> TensorType:
+    def fixed(self, type: Type) -> Type:
         """The type with all numbers known from `shapes`, and all equations, put in."""
-        if type.shape is None:
+        if not isinstance(type, TensorType) or type.shape is None:
             return type
         dims = (substituted(substituted(d, self.numbers), self.given.equal) for d in type.shape)
         return TensorType(type.dtype, tuple(dims))
+
+
+def container(proto: TypeProto, fresh: Callable[[], str]) -> Type:
+    """The type of a value that need not be a tensor. Dimensions of tensors inside that are not numbers are symbols that
+    stand for any size, one for each of them. Raises `UnsupportedType`."""
+    match proto.WhichOneof("value"):
+        case "sequence_type":
+            return SequenceType(container(proto.sequence_type.elem_type, fresh))
+        case "optional_type":
+            return OptionalType(container(proto.optional_type.elem_type, fresh))
+        case "map_type":
+            return MapType(dtype_name(proto.map_type.key_type), container(proto.map_type.value_type, fresh))
+        case "tensor_type":
+            dtype = dtype_name(proto.tensor_type.elem_type)
+            if not proto.tensor_type.HasField("shape"):
+                return TensorType(dtype, None)
+            dims = proto.tensor_type.shape.dim
+            sizes = (d.dim_value if d.HasField("dim_value") else sym(f"{fresh()}_{i}") for i, d in enumerate(dims))
+            return TensorType(dtype, tuple(sizes))
+        case other:
+            raise UnsupportedType(f"an input of type {(other or 'none').removesuffix('_type')}")
 
 
 def _numbers(given: Sequence[object], where: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, product
 from ...ir.ops.arith import Add, Cast, Equal, GreaterEqual, Less, LessEqual, Mul, Sub, Where
 from ...ir.ops.shape import Expand, Iota, Reshape, Slice
 from .node import Node, Result, converter
-from .scope import Known, Unsupported, simplified
+from .scope import Known, simplified
 from .tensors import checked_shape, densified
 
 
@@ -171,9 +171,3 @@ def one_hot_of(node: Node, axis: int, depth: int) -> Value:
 
 def _element(node: Node, x: Value, index: int) -> Value:
     return node.make(Reshape, node.make(Slice, x, (index,), (index + 1,), (1,)), ())
-
-
-@converter("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial")
-def random(node: Node) -> Value:
-    """Random numbers: results could never be compared."""
-    raise Unsupported("random numbers", "make the values an input of the model")

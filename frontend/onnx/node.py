@@ -7,24 +7,28 @@ what planish cannot do, and `ModelError` (through `Node.error`) for what no one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias, TypeVar
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto
 
 from ...ir.assume import assume_equal
 from ...ir.constants import ConstantData
-from ...ir.core import Op, Value
+from ...ir.core import Op, Region, Value
 from ...ir.errors import ModelError, VerifyError
-from ...ir.expr import Dim, Expr
-from ...ir.types import TensorType
+from ...ir.expr import Dim, Expr, sym
+from ...ir.ops.host.sequences import OptionalMake
+from ...ir.types import OptionalType, TensorType, Type
+from .hosted import hosted
+from .inputs import container
 from .scope import FromData, Item, Known, Scope, Unsupported, symbol_ranges
 from .tensors import TensorReader, UnsupportedType, dtype_name
 from .text import quote
 
 Result: TypeAlias = Value | Known | ConstantData | Item
-Body: TypeAlias = "Callable[[GraphProto, Sequence[Item]], list[Item]]"
+Body: TypeAlias = "Callable[[GraphProto, Sequence[Item], Scope], list[Item]]"
 Results: TypeAlias = Result | Sequence[Result | None]
 Converter: TypeAlias = "Callable[[Node], Results]"
 
@@ -50,6 +54,16 @@ def node_label(proto: NodeProto) -> str:
         return quote(proto.name)
     first = next((o for o in proto.output if o), "")
     return f"(nameless, makes {quote(first)})"
+
+
+def names_in(graph: GraphProto) -> Iterable[str]:
+    """Names that the nodes of a graph, and of graphs inside of them, read."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from names_in(attribute.g)
+    yield from (o.name for o in graph.output)
 
 
 def _signed(d: Dim) -> bool:
@@ -298,7 +312,57 @@ class Node:
     def inline(self, name: str, inputs: Sequence[Item]) -> list[Item]:
         """The outputs of the graph in attribute `name` for values of its inputs. Raises `Unsupported`."""
         assert self.body is not None
-        return self.body(self.graph(name), inputs)
+        return self.body(self.graph(name), inputs, self.scope)
+
+    @contextmanager
+    def inside(self, region: Region) -> Generator[None]:
+        """Inside the block, operations of this node, and of its graphs, go to the end of `region`. Names around it are
+        seen as they are; what is made of them there stays there."""
+        outer = self.scope
+        self.scope.outside([n for g in self._graphs() for n in names_in(g)] + list(self.proto.input))
+        self.scope = outer.within(region, self.loc)
+        try:
+            yield
+        finally:
+            self.scope = outer
+
+    def _graphs(self) -> list[GraphProto]:
+        return [a.g for a in self.proto.attribute if a.type == AttributeProto.GRAPH]
+
+    def region(
+        self, name: str, types: Sequence[Type], places: Sequence[int], values: Sequence[Value]
+    ) -> tuple[Region, list[Value]]:
+        """The graph in attribute `name` as a region with parameters of `types`, and its outputs. The inputs `places` of
+        the graph are no parameters but `values`."""
+        graph = self.graph(name)
+        region = Region(types)
+        with self.inside(region):
+            items = [Item(value=p) for p in region.params]
+            for place, value in zip(places, values, strict=True):
+                items.insert(place, Item(value=value))
+            found = self.inline(name, items)
+            pairs = zip(found, graph.output, strict=True)
+            return region, [self._as_declared(item, info.type) for item, info in pairs]
+
+    def carried(self, name: str, items: Sequence[Item], first: int) -> list[Value]:
+        """Values of `items` as the inputs of a graph, from number `first` on, have them."""
+        infos = self.graph(name).input[first:]
+        return [self._as_declared(item, info.type) for item, info in zip(items, infos, strict=False)]
+
+    def _as_declared(self, item: Item, proto: TypeProto) -> Value:
+        """An item as a value; what the model declares as optional becomes one."""
+        if proto.WhichOneof("value") != "optional_type":
+            return self.scope.item_value(item)
+        if item.parts == () and not item.dtype:
+            try:
+                type = container(proto, lambda: self.size("item"))
+            except UnsupportedType as e:
+                raise Unsupported(str(e)) from e
+            return self.host(OptionalMake, None, types=[type])[0]
+        value = self.scope.item_value(item)
+        if isinstance(value.type, OptionalType):
+            return value
+        return self.host(OptionalMake, value, types=[OptionalType(value.type)])[0]
 
     def dtype(self, number: int) -> str:
         """planish's element type for ONNX's number of it. Raises `Unsupported`."""
@@ -345,11 +409,30 @@ class Node:
     def make(self, kind: type[Op], *args: object) -> Value:
         """Build and insert `kind(*args)`; an operation that does not fit its operands is the model's error."""
         try:
-            return self.add(kind(*args))
+            return self.add(hosted(self, kind, args) or kind(*args))
         except VerifyError as e:
-            if any(item.type.dtype == "string" for item in map(self.scope.items.get, self.proto.input) if item):
-                raise Unsupported("strings") from e
             raise self.error(str(e)) from e
+
+    def host(self, kind: type[Op], *args: object, types: Sequence[Type] | None = None) -> tuple[Value, ...]:
+        """Build and insert a host operation; `types` are its results' where it does not infer them."""
+        try:
+            return tuple(self.scope.builder.insert(kind(*args, types=types)).results)
+        except VerifyError as e:
+            raise self.error(str(e)) from e
+
+    def size(self, what: str = "size") -> str:
+        """A new symbol of a size that a host operation of this node finds."""
+        output = next((o for o in self.proto.output if o), self.op_type)
+        return self.scope.symbols.size(f"{output}_{what}")
+
+    def renewed(self, type: Type) -> tuple[Type, tuple[str, ...]]:
+        """A type whose symbolic dimensions are new symbols, and these: of one element of a sequence, for example."""
+        if not isinstance(type, TensorType) or type.shape is None:
+            return type, ()
+        names = {i: self.size(str(i)) for i, d in enumerate(type.shape) if isinstance(d, Expr)}
+        return TensorType(type.dtype, tuple(sym(names[i]) if i in names else d for i, d in enumerate(type.shape))), (
+            *names.values(),
+        )
 
     def make_all(self, kind: type[Op], *args: object) -> tuple[Value, ...]:
         """As `make`, for an operation of several results."""

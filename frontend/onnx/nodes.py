@@ -111,7 +111,7 @@ class NodeImporter:
         if opset is None:
             raise ModelError(f"{self.file}: {label(proto)}: operator set {quote(domain)} is not imported here")
         node = Node(proto, frame.opsets.get("", 0), frame.scope, self.tensors, frame.used)
-        node.body = lambda graph, inputs: self.graph(graph, inputs, frame, node)
+        node.body = lambda graph, inputs, scope: self.graph(graph, inputs, replace(frame, scope=scope), node)
         node.shapes = frame.shapes
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc

@@ -23,6 +23,7 @@ from . import (
     control,
     einsum,
     index,
+    irregular,
     make,
     names,
     nn,
@@ -50,8 +51,8 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, control, einsum, index, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
-    qoperators, training,
+    arith, control, einsum, index, irregular, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences,
+    shape, signal, qoperators, training,
 )  # fmt: skip
 names.register()
 

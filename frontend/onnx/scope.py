@@ -8,7 +8,7 @@ a node uses them as data.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,11 @@ from ...ir.expr import Call, Dim, Expr, as_dim
 from ...ir.expr import symbol_ranges as ranges_of
 from ...ir.ops.arith import Add, Cast, Div, FloorMod, Maximum, Minimum, Mul
 from ...ir.ops.base import TensorOp
-from ...ir.ops.reduce import Sum
-from ...ir.ops.shape import Concat, Expand, Reshape, Slice
-from ...ir.types import DTYPES, TensorType
+from ...ir.ops.host import joined
+from ...ir.ops.host.sequences import SequenceConstruct, SequenceEmpty
+from ...ir.ops.number import Number
+from ...ir.ops.shape import Concat, Reshape, Slice
+from ...ir.types import DTYPES, SequenceType, TensorType
 from .symbols import Symbols
 
 MAX_KNOWN = 4096  # elements up to which integer tensors are tracked and constant operands evaluated
@@ -85,7 +87,7 @@ class Item:
     length has `parts` instead, its elements; an optional that is empty is a sequence without parts (`parts` is then
     `()`). `recipe` computes the elements as expressions of symbols, where a shape depends on them."""
 
-    __slots__ = ("data", "known", "parts", "recipe", "value")
+    __slots__ = ("data", "dtype", "known", "parts", "recipe", "value")
 
     def __init__(
         self,
@@ -93,12 +95,21 @@ class Item:
         data: ConstantData | None = None,
         known: Known | None = None,
         parts: tuple[Item, ...] | None = None,
+        dtype: str = "",
     ) -> None:
         self.value = value
         self.data = data
         self.known = known
         self.parts = parts
+        self.dtype = dtype  # of the elements of a sequence that is empty
         self.recipe: Callable[[], Known | None] | None = None
+
+    def copy(self) -> Item:
+        """The same, so that what is made of the copy is not made of this one."""
+        parts = None if self.parts is None else tuple(p.copy() for p in self.parts)
+        twin = Item(self.value, self.data, self.known, parts, self.dtype)
+        twin.recipe = self.recipe
+        return twin
 
     @property
     def is_tensor(self) -> bool:
@@ -118,6 +129,35 @@ class Item:
         return self.known.type
 
 
+class _Copies(MutableMapping[str, "Item | None"]):
+    """Names around a region, as its body sees them: what is made of an item inside stays inside."""
+
+    def __init__(self, outer: MutableMapping[str, Item | None]) -> None:
+        self.outer = outer
+        self.own: dict[str, Item | None] = {}
+
+    def __getitem__(self, name: str) -> Item | None:
+        if name not in self.own:
+            item = self.outer[name]
+            self.own[name] = None if item is None else item.copy()
+        return self.own[name]
+
+    def __setitem__(self, name: str, item: Item | None) -> None:
+        self.own[name] = item
+
+    def __delitem__(self, name: str) -> None:
+        del self.own[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.own or name in self.outer
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**dict.fromkeys(self.outer), **dict.fromkeys(self.own)})
+
+    def __len__(self) -> int:
+        return len({*self.outer, *self.own})
+
+
 class Scope:
     """The names of one graph and the region that its operations go to."""
 
@@ -131,6 +171,27 @@ class Scope:
         """A scope of other names whose operations go to the same place."""
         inner = copy.copy(self)
         inner.items = items
+        return inner
+
+    def outside(self, names: Iterable[str]) -> None:
+        """Make the values of names here that a region is going to read, so that they stand before it."""
+        for name in dict.fromkeys(names):
+            item = self.items.get(name)
+            if item is not None:
+                self._make(item, name)
+
+    def _make(self, item: Item, name: str) -> None:
+        if item.parts is None:
+            self.item_value(item, name)
+        for part in item.parts or ():
+            self._make(part, name)
+
+    def within(self, region: Region, loc: str) -> Scope:
+        """A scope that sees the same names, and whose operations go to `region`."""
+        inner = copy.copy(self)
+        inner.builder = Builder(region)
+        inner.builder.loc = loc
+        inner.items = _Copies(self.items)
         return inner
 
     def value(self, name: str) -> Value:
@@ -156,8 +217,18 @@ class Scope:
 
     def _sequence(self, item: Item) -> Value:
         """The value of a sequence whose parts are known."""
-        del item
-        raise Unsupported("a sequence where a tensor is expected")
+        if item.value is None:
+            assert item.parts is not None
+            parts = [self.item_value(part) for part in item.parts]
+            if not parts:
+                type = SequenceType(TensorType(item.dtype or "f32", None))
+                item.value = self._insert(SequenceEmpty(types=[type]))
+            else:
+                one = parts[0].type
+                for part in parts[1:]:
+                    one, _ = joined(one, part.type, lambda: self.symbols.size("item"))
+                item.value = self._insert(SequenceConstruct(tuple(parts), types=[SequenceType(one)]))
+        return item.value
 
     def constant(self, data: ConstantData) -> Value:
         """A constant value."""
@@ -258,9 +329,12 @@ class Scope:
         return self.constant(ConstantData.splat(value, dtype))
 
     def _dim_value(self, dim: Dim, dtype: str) -> Value:
-        """A scalar value of an expression. A symbol is a size, hence not negative: the sum of that many ones."""
+        """A scalar value of an expression. Elements of tensors that are at hand are taken from there."""
         if not isinstance(dim, Expr):
             return self._number(dim, dtype)
+        if not dim.symbols() & self.symbols.places.keys():
+            value = self._insert(Number(dim))
+            return value if dtype == "i64" else self._insert(Cast(value, dtype))
         total: Value | None = None
         for monomial, factor in dim.terms:
             term = self._number(factor, dtype)
@@ -270,9 +344,7 @@ class Scope:
                 elif atom.name in self.symbols.places:
                     part = self._element(*self.symbols.places[atom.name], dtype)
                 else:
-                    ones = self._insert(Expand(self._number(1, "i64"), (Expr({(atom,): 1}),)))
-                    part = self._insert(Sum(ones, (0,), False))
-                    part = part if dtype == "i64" else self._insert(Cast(part, dtype))
+                    part = self._dim_value(Expr({(atom,): 1}), dtype)
                 term = self._insert(Mul(term, part))
             total = term if total is None else self._insert(Add(total, term))
         assert total is not None
