@@ -79,6 +79,7 @@ from .base import Elementwise, TensorOp
 from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
+from .number import Number
 from .order import CumProd, TopK
 from .pool_index import MaxPoolIndices
 from .quant import Dequantize, Quantize
@@ -168,6 +169,7 @@ __all__ = [
     "Mul",
     "Neg",
     "Not",
+    "Number",
     "Or",
     "PRelu",
     "Pad",
