@@ -288,7 +288,7 @@ def _descriptors(
                 program, own, target,
                 manifest=manifest, features=features, selftest=selftest, profile=profile, name=main,
             ),
-            manifest=manifest, features=features,
+            manifest=manifest, features=features, selftest=selftest,
         )  # fmt: skip
     heads = [piece.head for piece in level.pieces]
     names = [f"{main}_variant_{i}" for i in range(len(heads))]

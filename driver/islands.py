@@ -21,6 +21,7 @@ from planish.ir.plan import Plan, PlanConstant
 from planish.ir.program import Program, Weight
 from planish.ir.target_info import TargetInfo
 from planish.ir.types import TensorType, Type
+from planish.runtime.manifest import SelfTest
 
 Spec = tuple[str, Type]
 port_type = type_name
@@ -119,6 +120,7 @@ def emit_pieces(
     *,
     manifest: bytes,
     features: Sequence[str],
+    selftest: SelfTest | None = None,
 ) -> list[tuple[str, bytes]]:
     """LLVM IR texts and objects of everything of one module that is no kernel; `name` is what its descriptor is called.
     `emit` makes those of an ordinary program."""
@@ -132,7 +134,7 @@ def emit_pieces(
         for (_, program), one, place in parts
     ]
     a = plan.attributes
-    what = Descriptor(a["inputs"], a["outputs"], a["symbols"], a["weights_bytes"], (), features, manifest)
+    what = Descriptor(a["inputs"], a["outputs"], a["symbols"], a["weights_bytes"], (), features, manifest, selftest)
     offsets = {op: weight.offset for op, weight in found.constants.items()}
     text = emit_plan(plan, islands, what, target, offsets=offsets, name=name)
     return [*mains, (text, compile_object(text, target, 1))]

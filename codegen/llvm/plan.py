@@ -39,7 +39,7 @@ def emit_plan(
     place = tables.plan(plan.body)
     described = Descriptor(
         what.inputs, what.outputs, what.symbols, what.weights_bytes, list(tables.nodes), what.features, what.manifest,
-        plan=place,
+        what.selftest, plan=place,
     )  # fmt: skip
     describe(text, described, name)
     used = sorted({op.function for op in plan.walk() if isinstance(op, HostCall)})

@@ -15,7 +15,7 @@ from planish.commands.base import Command, add_json, print_json, print_table, si
 
 if TYPE_CHECKING:
     from planish.files import Kind
-    from planish.ir.core import Value
+    from planish.ir.core import Module, Value
 
 DESCRIPTION = """\
 Show the inputs, outputs and operators of a model, or the inputs, outputs, kernels, memory and sections of an artifact.
@@ -56,11 +56,33 @@ def model_facts(file: Path) -> dict[str, Any]:
         "outputs": _values([graph.results for graph in graphs]),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
     }
+    if plan := _plan(variants.modules[0]):
+        facts["plan"] = plan
     if variants.unranked:
         ports = ({"outputs": _values([graph.results])} for graph in graphs)
         facts["variants"] = [{"ranks": v.ranks, **outputs} for v, outputs in zip(variants.found, ports, strict=True)]
         facts["refusals"] = [asdict(refusal) for refusal in variants.refused]
     return facts
+
+
+def _plan(module: Module) -> dict[str, Any]:
+    """What runs a model that is no single program: how many islands, which functions of the runtime, how many branches
+    and loops; nothing for others."""
+    from planish.ir.plan import HostCall, Plan, PlanIf, PlanLoop
+    from planish.passes import PassManager
+
+    copy = module.clone()
+    PassManager.parse("split-host").run(copy)
+    plan = copy.functions["main"]
+    if not isinstance(plan, Plan):
+        return {}
+    steps = list(plan.walk())
+    return {
+        "islands": len(copy.islands),
+        "functions": dict(sorted(Counter(op.function for op in steps if isinstance(op, HostCall)).items())),
+        "branches": sum(isinstance(op, PlanIf) for op in steps),
+        "loops": sum(isinstance(op, PlanLoop) for op in steps),
+    }
 
 
 def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:
@@ -136,10 +158,13 @@ def show(facts: Mapping[str, Any]) -> None:
         if ports := facts.get(key):
             rows = [[port["name"], port["dtype"], _dims(port["shape"])] for port in ports]
             print_table(key.capitalize(), ["name", "type", "shape"], rows)
-    if "variants" in facts:
+    if facts.get("variants"):
         ranks = [[_ranks(found["ranks"]), ", ".join(map(_port, found["outputs"]))] for found in facts["variants"]]
         ranks += [[_ranks(refusal["ranks"]), refusal["reason"]] for refusal in facts["refusals"]]
         print_table("Ranks", ["inputs", "outputs, or why there are none"], ranks)
+    if plan := facts.get("plan"):
+        rows = [[name, plan[name]] for name in ("islands", "branches", "loops")]
+        print_table("Plan", ["part", "count"], rows + [[f"{name}()", n] for name, n in plan["functions"].items()])
     if "operators" in facts:
         print_table("Operators", ["operator", "count"], [[name, count] for name, count in facts["operators"].items()])
     if "memory" in facts:
@@ -151,8 +176,8 @@ def show(facts: Mapping[str, Any]) -> None:
 
 
 def _dims(shape: Sequence[int | str | None] | None) -> str:
-    """`1x3x224x224`; symbols by name, an unknown rank as *."""
-    return "*" if shape is None else "x".join(map(str, shape)) or "scalar"
+    """`1x3x224x224`; symbols by name, a size that is found at run time as ?, an unknown rank as *."""
+    return "*" if shape is None else "x".join("?" if d is None else str(d) for d in shape) or "scalar"
 
 
 def _ranks(ranks: Mapping[str, int]) -> str:
