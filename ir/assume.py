@@ -36,6 +36,10 @@ class Assumptions:
                 found[solved[0]] = solved[1]
         return found
 
+    def unsolved(self, a: Dim, b: Dim) -> bool:
+        """True when the types of inputs cannot say that two dimensions are equal."""
+        return self._solve(as_expr(a) - as_expr(b)) is None
+
     def _solve(self, difference: Expr) -> tuple[str, Dim] | None:
         """What one symbol is if `difference` is 0."""
         names = sorted(difference.symbols(), key=lambda name: (name not in self.free, name))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ...ir.assume import require_nonnegative, require_zero
+from ...ir.assume import require_zero
 from ...ir.core import Op, Value
 from ...ir.expr import Dim, as_expr, product
 from ...ir.ops.order import CumProd
@@ -162,9 +162,9 @@ def slice_(node: Node) -> Value:
     if node.opset < 10:
         raise node.unknown(0)
     x, rank = node.value(0), node.rank(0)
-    columns = [_entries(node, i) for i in (1, 2)]
+    columns = [entries(node, i) for i in (1, 2)]
     count = node.dims_of(columns[0].value)[0]
-    axes = _entries(node, 3) if node.has(3) else Calc.iota(node, count, "i64")
+    axes = entries(node, 3) if node.has(3) else Calc.iota(node, count, "i64")
     axes = (axes < 0).where(axes + rank, axes)
     given = node.maybe_array(3) if node.has(3) else None
     named = None if given is None else node.axes([int(a) for a in given.reshape(-1)], rank)
@@ -172,19 +172,19 @@ def slice_(node: Node) -> Value:
         named = list(range(count))
     for axis in range(rank) if named is None else named:
         hit = axes.equals(axis)
-        entry = [_chosen(node, hit, c, default) for c, default in zip(columns, (0, _FAR), strict=True)]
-        step = _chosen(node, hit, _entries(node, 4), 1) if node.has(4) else scalar(node, 1, "i64")
+        entry = [chosen(node, hit, c, default) for c, default in zip(columns, (0, _FAR), strict=True)]
+        step = chosen(node, hit, entries(node, 4), 1) if node.has(4) else scalar(node, 1, "i64")
         x = _slice_along(node, x, axis, [*entry, step], f"size_{axis}")
     return x
 
 
-def _entries(node: Node, index: int) -> Calc:
+def entries(node: Node, index: int) -> Calc:
     """A vector of integers of any length."""
     count = length_of(node, index)
     return Calc(node, node.value(index)).cast("i64").reshaped(count)
 
 
-def _chosen(node: Node, hit: Calc, column: Calc, default: int) -> Calc:
+def chosen(node: Node, hit: Calc, column: Calc, default: int) -> Calc:
     """The element of `column` at the place where `hit` is true; `default` where it is nowhere."""
     other = Calc(node, node.splat(default, "i64"))
     total = hit.where(column, 0)
@@ -269,17 +269,12 @@ def center_crop_pad(node: Node) -> Value:
     return x
 
 
-def clamped_sizes(sizes: Sequence[Dim]) -> None:
-    """Note that sizes which data gives must not be negative."""
-    for d in sizes:
-        require_nonnegative(as_expr(d))
-
-
 __all__ = [
     "COMPUTED",
-    "clamped_sizes",
+    "chosen",
     "computed",
     "dims_vector",
+    "entries",
     "flags",
     "kept_dims",
     "sized",

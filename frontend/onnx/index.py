@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir.assume import assume_equal, require_nonnegative
 from ...ir.core import Op, Value
+from ...ir.expr import Expr, as_expr
 from ...ir.ops.order import CumProd, TopK
 from ...ir.ops.shape import CumSum, Expand, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from .calc import Calc, scalar
 from .node import Node, converter
+from .shape import checked_sizes
 
 
 def _indices(node: Node, index: int, size: object) -> Value:
@@ -72,6 +75,8 @@ def _reduction(node: Node) -> str:
 def cumulative(node: Node) -> Value:
     """CumSum and CumProd along a known axis."""
     kind: type[Op] = CumSum if node.op_type == "CumSum" else CumProd
+    if not node.type(1).is_static:
+        node.expect_length(1, 1, "the axis")
     axes = node.ints_input(1, "the axis")
     if len(axes) != 1:
         raise node.error(f"axis: expected one number, got {axes}")
@@ -84,7 +89,13 @@ def top_k(node: Node) -> tuple[Value, ...]:
     """TopK; how many is an attribute before opset 10."""
     rank = node.rank(0)
     axis = node.axis(node.integer("axis", -1), rank)
-    count = node.integer("k") if node.opset < 10 else node.ints_input(1, "k")[0]
+    if node.opset >= 10 and not node.type(1).is_static:
+        node.expect_length(1, 1, "k")
+    count = node.integer("k") if node.opset < 10 else node.dims(1, "k")[0]
+    size = node.shape(0)[axis]
+    if isinstance(count, Expr):
+        checked_sizes([count])
+        require_nonnegative(as_expr(size) - count)
     return node.make_all(TopK, node.value(0), count, axis, node.integer("largest", 1) != 0)
 
 
@@ -95,6 +106,7 @@ def reverse_sequence(node: Node) -> Value:
     time, batch = node.integer("time_axis", 0), node.integer("batch_axis", 1)
     if {time, batch} != {0, 1}:
         raise node.error(f"expected axes 0 and 1 for time and batch, got {time} and {batch}")
+    assume_equal(node.shape(1)[0], dims[batch])
     position = Calc.iota(node, dims[time], "i64").reshaped(*((dims[0], 1) if time == 0 else (1, dims[1])))
     length = Calc(node, node.value(1)).cast("i64").reshaped(*((1, dims[1]) if time == 0 else (dims[0], 1)))
     at = (position < length).where(length - 1 - position, position)
@@ -110,6 +122,7 @@ def tensor_scatter(node: Node) -> Value:
     length = node.shape(1)[axis]
     position = Calc.iota(node, length, "i64").reshaped(*(length if i == axis else 1 for i in range(len(dims))))
     if node.has(2):
+        assume_equal(node.shape(2)[0], dims[0])
         start = Calc(node, node.value(2)).cast("i64").reshaped(dims[0], *[1] * (len(dims) - 1))
         position = position + start
     if node.string("mode", "linear") == "circular":

@@ -12,8 +12,11 @@ from ...ir.core import Value
 from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, product
 from ...ir.ops.arith import Add, Cast, Equal, GreaterEqual, Less, LessEqual, Mul, Sub, Where
 from ...ir.ops.shape import Expand, Iota, Reshape, Slice
+from .calc import Calc
+from .computed import sized
 from .node import Node, Result, converter
 from .scope import Known, simplified
+from .shape import checked_sizes
 from .tensors import checked_shape, densified
 
 
@@ -53,6 +56,7 @@ def constant(node: Node) -> Result:
 def constant_of_shape(node: Node) -> Result:
     """ConstantOfShape: one value, nothing stored."""
     shape = [as_dim(d) for d in node.dims(0, "the shape")]
+    checked_sizes(shape)
     if any(isinstance(d, int) and d < 0 for d in shape):
         raise node.error(f"expected dimensions of at least 0, got {shape}")
     data = node.tensor("value")
@@ -151,16 +155,24 @@ def _diagonal(node: Node, dims: tuple[Dim, ...]) -> Value:
 def one_hot(node: Node) -> Value:
     """OneHot: the second value at the index, the first one elsewhere; negative indices count from the end."""
     axis = node.axis(node.integer("axis", -1), node.rank(0) + 1)
-    return one_hot_of(node, axis, int(node.array(1, "depth").reshape(-1)[0]))
+    if not node.type(1).is_static:
+        node.expect_length(1, 1, "depth")
+    if node.type(1).dtype in ("i64", "i32"):
+        (depth,) = node.dims(1, "depth")
+    else:
+        array = node.maybe_array(1)
+        (depth,) = [int(array.reshape(-1)[0])] if array is not None else sized(node, [Calc(node, _scalar(node, 1))])
+    checked_sizes([depth])
+    return one_hot_of(node, axis, depth)
 
 
-def one_hot_of(node: Node, axis: int, depth: int) -> Value:
+def one_hot_of(node: Node, axis: int, depth: Dim) -> Value:
     """OneHot of a depth that is known."""
     indices, values = node.value(0), node.value(2)
     rank = node.rank(0) + 1
     if indices.tensor.dtype != "i64":
         indices = node.make(Cast, indices, "i64")
-    zero, end = node.splat(0, "i64"), node.splat(depth, "i64")
+    zero, end = node.splat(0, "i64"), node.scope.number(depth, "i64")
     indices = node.make(Where, node.make(Less, indices, zero), node.make(Add, indices, end), indices)
     dims = node.shape(0)
     column = node.make(Reshape, indices, (*dims[:axis], 1, *dims[axis:]))

@@ -16,7 +16,7 @@ from ...ir.assume import Assumptions
 from ...ir.constants import ConstantData
 from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
-from ...ir.expr import Expr, symbol_ranges
+from ...ir.expr import Expr, as_expr, symbol_ranges
 from ...ir.ops.host import Check
 from .checks import NEWEST_OPSET, label, used_by
 from .computed import COMPUTED
@@ -53,13 +53,17 @@ class _Conditions:
 
     def __init__(self, assumed: Assumptions) -> None:
         self.assumed = assumed
-        self.zero = self.nonnegative = 0  # how many of them were taken
+        self.zero = self.nonnegative = self.pairs = 0  # how many of them were taken
 
     def take(self) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
         """Those that are new, without those that hold anyway: expressions that must be 0, and at least 0."""
         zero, nonnegative = self.assumed.zero[self.zero :], self.assumed.nonnegative[self.nonnegative :]
+        # Equal dimensions that no type of an input can say.
+        pairs = [(a, b) for a, b in self.assumed.pairs[self.pairs :] if a != b]
+        zero += [as_expr(a) - b for a, b in pairs if self.assumed.unsolved(a, b)]
         self.zero, self.nonnegative = len(self.assumed.zero), len(self.assumed.nonnegative)
-        return tuple(e for e in zero if e != 0), tuple(e for e in nonnegative if not _holds(e))
+        self.pairs = len(self.assumed.pairs)
+        return tuple(dict.fromkeys(e for e in zero if e != 0)), tuple(e for e in nonnegative if not _holds(e))
 
 
 def _holds(e: Expr) -> bool:

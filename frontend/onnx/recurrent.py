@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...ir.assume import assume_equal
 from ...ir.core import Op, Value
 from ...ir.expr import Dim, as_dim, as_expr
 from ...ir.ops.arith import Add, Cast
@@ -35,6 +36,7 @@ def recurrent(node: Node) -> list[Value]:
     activations = _activations(node, defaults, count)
     batch_first = node.integer("layout", 0) != 0
     x = node.value(0)
+    _agree(node, count, _KINDS[node.op_type][1])
     if batch_first:
         x = node.make(Transpose, x, (1, 0, 2))
     results = [
@@ -43,6 +45,24 @@ def recurrent(node: Node) -> list[Value]:
     ]
     y, *finals = (_joined(node, column, batch_first, i == 0) for i, column in enumerate(zip(*results, strict=True)))
     return [y, *finals]
+
+
+def _agree(node: Node, count: int, gates: int) -> None:
+    """State what the sizes of the operands have in common."""
+    units = node.shape(2)[2]
+    wide = as_dim(as_expr(units) * gates)
+    time, batch = (1, 0) if node.integer("layout", 0) else (0, 1)
+    del time
+    rows = node.shape(0)[batch]
+    state = [count, rows, units] if batch == 1 else [rows, count, units]
+    wanted: dict[int, list[Dim]] = {
+        1: [count, wide, node.shape(0)[2]], 2: [count, wide, units], 3: [count, as_dim(as_expr(wide) * 2)], 4: [rows],
+        5: state, 6: state, 7: [count, as_dim(as_expr(units) * 3)],
+    }  # fmt: skip
+    for index, dims in wanted.items():
+        if node.has(index) and len(node.shape(index)) == len(dims):
+            for d, n in zip(node.shape(index), dims, strict=True):
+                assume_equal(d, n)
 
 
 def _activations(node: Node, defaults: tuple[str, ...], count: int) -> list[tuple[str, ...]]:

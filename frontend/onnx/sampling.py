@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import product
 
+from ...ir.assume import assume_equal
 from ...ir.core import Value
 from ...ir.expr import Dim
 from ...ir.ops.reduce import Max, Mean
@@ -37,6 +38,7 @@ def grid_sample(node: Node) -> Value:
     if mode not in ("linear", "nearest", "cubic") or padding not in ("zeros", "border", "reflection"):
         raise node.error(f"expected modes of GridSample, got {mode!r} and {padding!r}")
     sizes = node.shape(0)[2:]
+    assume_equal(node.dims_of(grid)[0], node.shape(0)[0])
     last = _channels_last(node, x)
     places = node.dims_of(grid)[:-1]
     at = [_pixel(_column(node, grid, space - 1 - d), scalar(node, sizes[d], "f32"), aligned) for d in range(space)]
@@ -56,6 +58,7 @@ def grid_sample(node: Node) -> Value:
 def _column(node: Node, grid: Value, index: int) -> Calc:
     dims = node.dims_of(grid)
     starts, stops = (*[0] * (len(dims) - 1), index), (*dims[:-1], index + 1)
+    assume_equal(dims[-1], node.rank(0) if node.op_type == "RoiAlign" else node.rank(0) - 2)
     cut = node.make(Slice, grid, starts, stops, (1,) * len(dims))
     return Calc(node, node.make(Reshape, cut, tuple(dims[:-1]))).cast("f32")
 
@@ -148,6 +151,7 @@ def roi_align(node: Node) -> Value:
     scale, half = node.real("spatial_scale", 1.0), node.string("coordinate_transformation_mode", "half_pixel" if
                                                                 node.opset >= 16 else "output_half_pixel")  # fmt: skip
     count, sizes = node.dims_of(rois)[0], node.shape(0)[2:]
+    assume_equal(node.dims_of(batch)[0], count)
     offset = 0.5 if half == "half_pixel" else 0.0
     corners = [_column(node, rois, i) * scale - offset for i in range(4)]
     bins = (height, width)

@@ -339,6 +339,7 @@ class Scope:
         for monomial, factor in dim.terms:
             term = self._number(factor, dtype)
             for atom in monomial:
+                part: Value
                 if isinstance(atom, Call):
                     part = self._call_value(atom, dtype)
                 elif atom.name in self.symbols.places:

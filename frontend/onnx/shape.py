@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
+from ...ir.assume import assume_equal, require_nonnegative, require_zero
 from ...ir.core import Op, Value
-from ...ir.expr import Dim, Expr, as_dim, as_expr, maximum, minimum, product
+from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, minimum, product
 from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
 from ...ir.types import broadcast
+from .calc import Calc
 from .declared import data, numbers, require
 from .node import Node, converter
 from .scope import Unsupported, simplified
-from .symbolic import exact_quotient
+from .symbolic import exact_quotient, reduced
 from .windows import fixed
 
 _FAR = (1 << 31) - 1  # starts and ends from here on mean "to the end" in every exporter
+
+
+def checked_sizes(dims: Sequence[Dim]) -> None:
+    """Note that sizes which data gives must not be negative."""
+    for d in dims:
+        if isinstance(d, Expr) and d.is_data:
+            require_nonnegative(d)
 
 
 @converter("Reshape")
@@ -47,7 +58,12 @@ def _share(node: Node, total: Dim, rest: Dim, wanted: Sequence[Dim]) -> Dim:
             raise node.error(f"shape {_shown(wanted)}: expected a divisor of the input's {total} elements")
         return total // rest
     quotient = exact_quotient(as_expr(total), as_expr(rest))
-    return as_dim(as_expr(total) // rest) if quotient is None else quotient
+    if quotient is not None:
+        return quotient
+    total, rest = reduced(as_expr(total), as_expr(rest))
+    share = as_expr(total) // rest
+    require_zero(as_expr(total) - share * rest)
+    return as_dim(share)
 
 
 def _shown(dims: Sequence[Dim]) -> str:
@@ -114,6 +130,7 @@ def concat(node: Node) -> Value:
 def expand(node: Node) -> Value:
     """Expand: both shapes broadcast."""
     dims, wanted = node.shape(0), node.dims(1, "the shape")
+    checked_sizes(wanted)
     shape = broadcast([dims, tuple(wanted)])
     if shape is None:
         raise node.error(f"shape: expected one that broadcasts with {node.type(0)}, got {_shown(wanted)}")
@@ -125,7 +142,10 @@ def tile(node: Node) -> Value:
     """Tile: repeats per dimension."""
     if node.opset < 6:
         raise Unsupported("Tile before opset 6", "convert the model to a newer opset")
-    repeats, rank = node.dims(1, "repeats"), node.rank(0)
+    rank = node.rank(0)
+    node.expect_length(1, rank, "repeats")
+    repeats = node.dims(1, "repeats")
+    checked_sizes(repeats)
     if len(repeats) != rank or any(isinstance(r, int) and r < 0 for r in repeats):
         raise node.error(f"repeats: expected {rank} numbers of at least 0, got {_shown(repeats)}")
     return node.value(0) if all(r == 1 for r in repeats) else node.make(Tile, node.value(0), tuple(repeats))
@@ -196,15 +216,20 @@ def split(node: Node) -> list[Value]:
     dims, rank, count = node.shape(0), node.rank(0), len(node.proto.output)
     axis = node.axis(node.integer("axis", 0), rank)
     if node.opset >= 13:
-        sizes = node.dims(1, "the sizes") if node.has(1) else None
+        sizes = _split_sizes(node, count) if node.has(1) else None
     else:
         sizes = None if node.optional_ints("split") is None else list[Dim](node.ints("split"))
     if sizes is None:
         if node.integer("num_outputs", count) != count:
             raise node.error(f"num_outputs: expected {count}, the number of outputs, got {node.integer('num_outputs')}")
         sizes = _even(node, dims[axis], count)
-    if len(sizes) != count or as_dim(sum((as_expr(s) for s in sizes), as_expr(0))) != dims[axis]:
+    checked_sizes(sizes)
+    total = as_dim(sum((as_expr(s) for s in sizes), as_expr(0)))
+    if len(sizes) != count or (isinstance(total, int) and isinstance(dims[axis], int) and total != dims[axis]):
         raise node.error(f"expected {count} sizes that sum up to {dims[axis]}, got {_shown(sizes)}")
+    if total != dims[axis]:
+        assume_equal(dims[axis], total)
+        require_zero(as_expr(dims[axis]) - total)
     results: list[Value] = []
     at: Dim = 0
     for size in sizes:
@@ -214,12 +239,21 @@ def split(node: Node) -> list[Value]:
     return results
 
 
+def _split_sizes(node: Node, count: int) -> list[Dim]:
+    node.expect_length(1, count, "the sizes")
+    return node.dims(1, "the sizes")
+
+
 def _even(node: Node, size: Dim, count: int) -> list[Dim]:
     if isinstance(size, Expr):
-        part = exact_quotient(size, as_expr(count))
-        if part is None:
-            raise Unsupported(f"equal parts of the symbolic size {size}", "fix the input's shape")
-        return [part] * count
+        exact = exact_quotient(size, as_expr(count))
+        if exact is not None:
+            return [exact] * count
+        part = as_dim(ceildiv(size, count))
+        if node.opset < 18:
+            require_zero(as_expr(part) * count - size)
+        ends = [as_expr(simplified(minimum(as_expr(part) * i, size))) for i in range(count + 1)]
+        return [as_dim(b - a) for a, b in pairwise(ends)]
     if size % count and node.opset < 18:
         raise node.error(f"expected {count} equal parts of {size} elements")
     part = -(-size // count)
@@ -237,12 +271,26 @@ def pad(node: Node) -> Value:
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"mode {mode!r}")
     pads = _amounts(node, rank)
+    if any(isinstance(p, Expr) for pair in pads for p in pair):
+        return _pad_by_data(node, x, pads, mode)
     if any(b < 0 or a < 0 for b, a in pads):
         kept = [(max(0, -b), as_dim(as_expr(d) + min(0, a)), 1) for d, (b, a) in zip(dims, pads, strict=True)]
         x = cut(node, x, kept)
         pads = [(max(0, b), max(0, a)) for b, a in pads]
     if not any(b or a for b, a in pads):
         return x
+    return node.make(Pad, x, _pad_value(node, x) if mode == "constant" else None, tuple(pads), mode)
+
+
+def _pad_by_data(node: Node, x: Value, pads: Sequence[tuple[Dim, Dim]], mode: str) -> Value:
+    for d, (before, after) in zip(node.dims_of(x), pads, strict=True):
+        if mode == "constant":
+            require_nonnegative(as_expr(d) + before + after)
+        else:
+            checked_sizes([before, after])
+        if mode == "reflect":
+            require_nonnegative(as_expr(d) - 1 - before)
+            require_nonnegative(as_expr(d) - 1 - after)
     return node.make(Pad, x, _pad_value(node, x) if mode == "constant" else None, tuple(pads), mode)
 
 
@@ -254,18 +302,44 @@ def _pad_value(node: Node, x: Value) -> Value | None:
     return node.splat(number, x.tensor.dtype) if number else None
 
 
-def _amounts(node: Node, rank: int) -> list[tuple[int, int]]:
+def _amounts(node: Node, rank: int) -> list[tuple[Any, Any]]:
+    """(before, after) of each dimension: numbers, or expressions where they are data."""
+    pads: list[tuple[Any, Any]] = [(0, 0)] * rank
+    axes = list(range(rank))
+    if node.has(3) and node.maybe_array(3) is None:
+        return _amounts_anywhere(node, rank)
+    if node.has(3):
+        axes = node.axes(node.ints_input(3, "axes"), rank)
     if node.opset >= 11:
-        flat = node.ints_input(1, "pads")
+        node.expect_length(1, 2 * len(axes), "pads")
+        flat = node.dims(1, "pads")
     else:
-        flat = node.ints("pads" if node.opset >= 2 else "paddings")
-    axes = node.axes(node.ints_input(3, "axes"), rank) if node.has(3) else list(range(rank))
+        flat = list[Dim](node.ints("pads" if node.opset >= 2 else "paddings"))
     if len(flat) != 2 * len(axes):
         raise node.error(f"pads: expected {2 * len(axes)} numbers, got {len(flat)}")
-    pads = [(0, 0)] * rank
     for axis, before, after in zip(axes, flat[: len(axes)], flat[len(axes) :], strict=True):
         pads[axis] = (before, after)
     return pads
+
+
+def _amounts_anywhere(node: Node, rank: int) -> list[tuple[Any, Any]]:
+    """Where axes are data too: each dimension takes the amounts of the entry that names it."""
+    if not node.binding:
+        raise node.unknown(3, "axes")
+    from .computed import chosen, entries, vector  # these need the converters of this file
+
+    axes, given = entries(node, 3), entries(node, 1)
+    (count,) = node.dims_of(axes.value)
+    if node.dims_of(given.value)[0] != as_dim(as_expr(count) * 2):
+        require_zero(as_expr(node.dims_of(given.value)[0]) - as_expr(count) * 2)
+    both = given.reshaped(2, count)
+    axes = (axes < 0).where(axes + rank, axes)
+    found: list[Any] = []
+    for side in range(2):
+        column = Calc(node, node.make(Slice, both.value, (side, 0), (side + 1, count), (1, 1))).reshaped(count)
+        found += [chosen(node, axes.equals(axis), column, 0) for axis in range(rank)]
+    flat = node.elements(vector(node, found).settled(), "pads")
+    return list(zip(flat[:rank], flat[rank:], strict=True))
 
 
 @converter("CenterCropPad")

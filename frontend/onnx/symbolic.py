@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.expr import Dim, Expr, Monomial, as_dim, as_expr, floordiv, maximum, minimum, mod
+from ...ir.expr import Dim, Expr, Monomial, Sym, as_dim, as_expr, floordiv, maximum, minimum, mod
 from ...ir.types import DTYPES
 from .node import Node
 from .scope import MAX_KNOWN, TRACKED, Known, symbol_ranges
@@ -84,7 +84,7 @@ def _divide(a: Dim, b: Dim) -> Dim:
     if not (_sign_known(a) and _sign_known(b)):  # truncation and flooring differ
         raise _Undecided
     quotient = exact_quotient(as_expr(a), as_expr(b))
-    return as_dim(floordiv(a, b)) if quotient is None else quotient
+    return as_dim(floordiv(*reduced(as_expr(a), as_expr(b)))) if quotient is None else quotient
 
 
 def exact_quotient(a: Expr, b: Expr) -> Dim | None:
@@ -103,6 +103,18 @@ def exact_quotient(a: Expr, b: Expr) -> Dim | None:
             return None
         terms[tuple(rest)] = c // factor
     return as_dim(Expr(terms))
+
+
+def reduced(a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    """`a` and `b` without symbols that are factors of both: for `n*m` and `3*n` these are `m` and `3`. Symbols of sizes
+    only, which are not 0."""
+    common = list(a.terms[0][0]) if a.terms else []
+    for atom in common:
+        if isinstance(atom, Sym) and not atom.name.startswith("?"):
+            first, second = exact_quotient(a, Expr({(atom,): 1})), exact_quotient(b, Expr({(atom,): 1}))
+            if first is not None and second is not None:
+                a, b = as_expr(first), as_expr(second)
+    return a, b
 
 
 def _modulo(a: Dim, b: Dim) -> Dim:

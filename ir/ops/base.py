@@ -81,13 +81,15 @@ class Elementwise(TensorOp):
             k.write(self.scalar(k, *operands), out, *point)
 
 
-def broadcast_read(k: KernelBuilder, value: Value, point: Sequence[Expr], dims: Sequence[Dim]) -> Value:
+def broadcast_read(
+    k: KernelBuilder, value: Value, point: Sequence[Expr], dims: Sequence[Dim], *, guarded: bool = False
+) -> Value:
     """The element of `value`, which broadcasts to a result of shape `dims`, at the result's coordinates `point`.
 
-    Where only the run tells whether a dimension is 1, its last coordinate stands for all that follow."""
+    Where only the run tells whether a dimension is 1, its last coordinate stands for all that follow. `guarded`: other
+    dimensions are only said to be equal, which is checked before, but not known to the verifier."""
     shape = value.tensor.dims
     at: list[Expr] = []
-    guarded = False
     for d, p, n in zip(shape, point[len(point) - len(shape) :], dims[len(dims) - len(shape) :], strict=True):
         if d == n or d == 1:
             at.append(const(0) if d == 1 else p)  # the same for all readers: they are compared when kernels join

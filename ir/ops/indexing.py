@@ -327,6 +327,8 @@ class ScatterND(_Scatter, name="shape.scatter_nd"):
         x, indices, updates = self.x.tensor, self.indices.tensor, self.updates.tensor
         self.check(self.reduction)
         if x.shape is not None and indices.shape is not None and updates.shape is not None:
+            if indices.rank:  # the ranks tell how long the tuples are
+                may_equal(indices.dims[-1], x.rank + indices.rank - 1 - updates.rank)
             depth = _tuple_size(indices)
             expect(depth <= x.rank, f"expected x of rank {depth} or more, got {x}")
             want = (*indices.dims[:-1], *x.dims[depth:])

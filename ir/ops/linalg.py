@@ -63,7 +63,8 @@ class MatMul(TensorOp, name="linalg.matmul"):
             with k.reduce(k=a.tensor.dims[-1], init=[zero(k, acc)]) as r:
                 (depth,) = r.dims
                 x = broadcast_read(k, a, [*outer, *row, depth], [*batch, *a.tensor.dims[-2:]])
-                y = broadcast_read(k, b, [*outer, depth, *column], [*batch, *b.tensor.dims[-2:]])
+                sure = b.tensor.dims[-2 if b.tensor.rank > 1 else -1] == a.tensor.dims[-1]
+                y = broadcast_read(k, b, [*outer, depth, *column], [*batch, *b.tensor.dims[-2:]], guarded=not sure)
                 r.yield_(k.mul(convert(k, x, acc), convert(k, y, acc)))
             k.write(convert(k, r.result, out.tensor.dtype), out, *symbols)
 

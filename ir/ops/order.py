@@ -9,11 +9,12 @@ import numpy as np
 
 from ..core import Value
 from ..errors import expect
-from ..expr import as_expr
+from ..expr import Dim, as_expr, maximum
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, is_float
 from .base import TensorOp, fresh
+from .symbols import static
 from .windows import accumulate_dtype, convert
 
 __all__ = ["CumProd", "TopK"]
@@ -27,7 +28,7 @@ class TopK(TensorOp, name="reduce.top_k"):
     them independent."""
 
     x: Value
-    count: int
+    count: Dim
     axis: int
     largest: bool = True
 
@@ -38,7 +39,9 @@ class TopK(TensorOp, name="reduce.top_k"):
             return [TensorType(x.dtype, None), TensorType("i64", None)]
         expect(0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
         size = x.dims[self.axis]
-        fits = self.count >= 0 and (not isinstance(size, int) or self.count <= size)
+        fits = not isinstance(self.count, int) or (
+            self.count >= 0 and (not isinstance(size, int) or self.count <= size)
+        )
         expect(fits, f"expected at most {size} elements along axis {self.axis}, got {self.count}")
         shape = (*x.dims[: self.axis], self.count, *x.dims[self.axis + 1 :])
         return [TensorType(x.dtype, shape), TensorType("i64", shape)]
@@ -53,9 +56,9 @@ class TopK(TensorOp, name="reduce.top_k"):
                 before = self._before(k, other, k.index(r.dims[0]), own, at)
                 r.yield_(k.cast(before, "i64"))
             place = r.result
-            inside = k.lt(place, k.const(self.count, "i64"))
+            inside = k.lt(place, k.index(self.count))
             # A place beyond the last one is not written; it must be a legal one all the same.
-            safe = k.min(place, k.const(max(self.count - 1, 0), "i64"))
+            safe = k.min(place, k.index(maximum(as_expr(self.count) - 1, 0)))
             target = [*point[: self.axis], safe, *point[self.axis + 1 :]]
             k.write(own, values, *target, mask=inside)
             k.write(at, indices, *target, mask=inside)
@@ -82,7 +85,8 @@ class TopK(TensorOp, name="reduce.top_k"):
             order = np.flip(order, -1)
         else:
             order = np.argsort(wide, axis=-1, kind="stable")
-        order = order[..., : self.count]
+        (count,) = static([self.count], [self.x], operands)
+        order = order[..., :count]
         values = np.take_along_axis(moved, order, -1)
         return (
             np.ascontiguousarray(np.moveaxis(values, -1, self.axis)),

@@ -36,7 +36,10 @@ class _Quantisation(TensorOp):
         x, scale = self.x.tensor, self.scale.tensor
         expect(is_float(scale.dtype), f"expected a scale of floats, got {scale}")
         if self.zero is not None:
-            fits = self.zero.tensor.shape == scale.shape
+            zero = self.zero.tensor.shape
+            fits = zero == scale.shape
+            if zero is not None and scale.shape is not None and len(zero) == len(scale.shape):
+                fits = all(may_equal(a, b) for a, b in zip(zero, scale.shape, strict=True))
             expect(fits, f"expected a zero point of the shape of scale, got {self.zero.type}")
         if x.shape is None or scale.shape is None or scale.rank == 0 or scale.dims == (1,):
             return

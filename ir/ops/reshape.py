@@ -43,6 +43,13 @@ def _groups(old: Sequence[Dim], new: Sequence[Dim]) -> list[Group]:
     a = [i for i, d in enumerate(old) if d != 1]
     b = [i for i, d in enumerate(new) if d != 1]
     groups: list[Group] = []
+    last: list[Group] = []
+    if product(old) != product(new):  # only said to be equal: what is alike at both ends pairs up, so do the rests
+        while a and b and old[a[0]] == new[b[0]]:
+            groups.append(([a.pop(0)], [b.pop(0)]))
+        while a and b and old[a[-1]] == new[b[-1]]:
+            last.insert(0, ([a.pop()], [b.pop()]))
+        return [*groups, *([(a, b)] if a or b else []), *last]
     while a or b:
         cut = _first_cut([old[i] for i in a], [new[i] for i in b])
         groups.append((a[: cut[0]], b[: cut[1]]))

@@ -58,7 +58,10 @@ class Reshape(TensorOp, name="shape.reshape"):
         loops, old, new = regroup(x.tensor.dims, out.tensor.dims)
         with k.map(loops) as symbols:
             names = dict(zip(loops, symbols, strict=True))
-            value = k.read(x, *(e.substitute(names) for e in old))
+            # Sizes that are only said to be equal are equal, or the run ended before: the fill is never read.
+            sure = as_expr(x.tensor.elements) == as_expr(out.tensor.elements)
+            fill = None if sure else zero(k, x.tensor.dtype)
+            value = k.read(x, *(e.substitute(names) for e in old), fill=fill)
             k.write(value, out, *(e.substitute(names) for e in new))
 
     def reference(self, *operands: Any) -> Any:
@@ -154,9 +157,12 @@ class Concat(TensorOp, name="shape.concat"):
         (out,) = k.outputs
         offset = const(0)
         for x in k.inputs:
-            with k.map(_loops(x.tensor.dims)) as point:
+            pairs = list(zip(x.tensor.dims, out.tensor.dims, strict=True))
+            sure = all(d == n for i, (d, n) in enumerate(pairs) if i != self.axis)  # else it is checked before
+            dims = [d if i == self.axis else n for i, (d, n) in enumerate(pairs)]
+            with k.map(_loops(dims)) as point:
                 at = [p + offset if i == self.axis else p for i, p in enumerate(point)]
-                k.write(k.read(x, *point), out, *at)
+                k.write(k.read(x, *point, fill=None if sure else zero(k, x.tensor.dtype)), out, *at)
             offset = offset + x.tensor.dims[self.axis]
 
     def reference(self, *operands: Any) -> Any:
@@ -311,7 +317,10 @@ class Pad(TensorOp, name="shape.pad"):
             return mod(p, d) if before != 0 or after != 0 else p
         if self.mode == "reflect":
             p = maximum(p, -p) if before != 0 else p
-            return minimum(p, 2 * (as_expr(d) - 1) - p) if after != 0 else p
+            p = minimum(p, 2 * (as_expr(d) - 1) - p) if after != 0 else p
+            if all(isinstance(n, int) for n in (d, before, after)):
+                return p
+            before, after = 1, 1  # pads that reach no further than the data are only checked when the model runs
         p = maximum(p, 0) if before != 0 else p
         return minimum(p, as_expr(d) - 1) if after != 0 else p
 
