@@ -17,10 +17,12 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import DTYPES
 from ..base import Pass
 from .costs import Costs, extent, lane_stride
+from .rows import rows_first
 from .tiles import Traffic, halved, panel_vectors, row_block, row_limit, row_tile, vectors_for
 from .windows import ROW, Window, unrolled, window_schedule
 
-_MICROSECONDS = 20.0  # what a thread's part of a stage should at least be worth
+_MICROSECONDS = 5.0  # what a thread's part of a stage should at least be worth
+_LINE = 8  # neighbours in a line of memory that a transposing tile takes at once
 _PER_MICROSECOND = 3000.0  # vector instructions
 
 
@@ -47,6 +49,7 @@ def schedule_kernel(kernel: Kernel, target: TargetInfo) -> None:
             costs = Costs(op, target)
             _schedule(op, costs, target, taken=False)
             if isinstance(op, Map):
+                rows_first(op, _memory_order(op), costs.best(op).cost)
                 _parallel(op, costs)
 
 
@@ -77,11 +80,31 @@ def _map(stage: Map, vector: str, costs: Costs, target: TargetInfo, taken: bool)
         return Schedule(_loops(order, tile))
     n = extent(next(d.extent for d in stage.dims if d.name == vector))
     if reduce is None:
+        if across := _transposed(stage, vector, costs):
+            order = [*(d for d in order if d not in (vector, across)), vector, across]
+            return Schedule(_loops(order, {vector: _LINE, across: costs.lanes}), across)
         most = 4 if costs.body(stage, vector) < 24 else 2
         tile = {vector: vectors_for(n, costs.lanes, most) * costs.lanes}
         order = [d for d in order if d != vector] + [vector]
         return Schedule(_loops(order, tile), vector)
     return _reduction_tile(stage, reduce, vector, n, order, costs, target)
+
+
+def _transposed(stage: Map, vector: str, costs: Costs) -> str:
+    """Where only reads are contiguous along `vector`: the dimension along which all writes are, if no more is
+    gathered along that than is scattered now. Then whole vectors are stored, and tiles of `_LINE` neighbours use up the
+    lines that are read: 0.4 to 0.75 of the time."""
+    accesses = [op for op in stage.body if isinstance(op, Read | Write)]
+    writes = [op for op in accesses if isinstance(op, Write)]
+    if any(isinstance(op, Stage | Local) for op in stage.body) or any(op.indices for op in accesses):
+        return ""
+    if any(lane_stride(w, vector, costs.lanes) == 1 for w in writes):
+        return ""
+    for d in stage.dims:
+        contiguous = all(lane_stride(w, d.name, costs.lanes) == 1 for w in writes)
+        if contiguous and extent(d.extent) >= costs.lanes and costs.body(stage, d.name) <= costs.body(stage, vector):
+            return d.name
+    return ""
 
 
 def _loops(order: list[str], tile: dict[str, int]) -> tuple[tuple[str, int], ...]:
