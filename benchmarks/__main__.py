@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import page
-from benchmarks.models import MODELS, files, folder, is_there
+from benchmarks.models import MODELS, files, folder, gmac, is_there
 from benchmarks.records import Record, Setup, append_record, latest, read_records
 from planish._version import __version__
 from planish.arrays import read_inputs
@@ -106,7 +106,7 @@ def _measure(name: str, threads: int, against: Sequence[str], setup: Setup) -> R
         )
     except BenchError as error:
         return Record(name, threads, setup, [], {}, str(error))
-    return Record(name, threads, setup, [r.facts(results[0]) for r in results], _ratios(results))
+    return Record(name, threads, setup, [r.facts(results[0]) for r in results], _ratios(results), gmac=gmac(name))
 
 
 def _ratios(results: Sequence[Result]) -> dict[str, float]:

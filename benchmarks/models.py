@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from planish.codegen.llvm.target import target_for
+from planish.frontend import read_model
+from planish.ir.errors import PlanishError
+from planish.ir.program import Call, Program
+from planish.passes import PassContext, PassManager
+from planish.passes.analysis.cost import kernel_cost
+
 # In the order of the table: convolutional networks, then transformers.
 MODELS = (
     "resnet50", "resnet18", "vgg19_rand", "densenet121_rand", "inception_v2_rand", "squeezenet_rand",
@@ -27,3 +34,18 @@ def files(name: str) -> tuple[Path, Path]:
 def is_there(name: str) -> bool:
     """Whether both files of `name` are there."""
     return all(file.is_file() for file in files(name))
+
+
+def gmac(name: str) -> float | None:
+    """The model's work in thousand millions of multiply-adds: half the operations of its kernels, without Winograd's
+    algorithm, which needs fewer. None for symbolic shapes, and for what cannot be compiled."""
+    try:
+        module = read_model(files(name)[0])
+        PassManager.parse("O3", PassContext(target_for("native"), 1, 3), ("winograd",)).run(module)
+    except PlanishError:
+        return None
+    programs = [f for f in module.functions.values() if isinstance(f, Program)]
+    if len(programs) != 1 or programs[0].symbols:
+        return None
+    calls = [op for op in programs[0].walk() if isinstance(op, Call)]
+    return sum(kernel_cost(module.functions[call.kernel], {}).flops for call in calls) / 2e9

@@ -23,6 +23,8 @@ contestant runs in a process of its own, with inputs and outputs bound, and they
 planish divided by that of the fastest other contestant, the median of the ratios turn by turn (below 1, planish is
 faster). ONNX Runtime runs with all optimizations; OpenVINO in f32 with the latency hint and one stream. *error* is the
 largest difference of an output from ONNX Runtime's with its optimizations off, relative to that output's largest value.
+*GMAC* are thousand millions of multiply-adds, those that Winograd's algorithm saves included. *first run*, *load*,
+*peak MB* (of the process, Python and all) and *compile* are planish's.
 """
 
 
@@ -61,7 +63,7 @@ def _setups(setups: Sequence[Setup], peaks: Mapping[int, str]) -> str:
 
 def _table(threads: int, records: Sequence[Record]) -> str:
     names = list(dict.fromkeys(c["name"] for r in records for c in r.contestants))
-    head = ["model", *names, "ratio", "error", "first run", "load", "peak MB", "compile s", ""]
+    head = ["model", "GMAC", *names, "ratio", "error", "first run", "load", "peak MB", "compile s", ""]
     lines = [
         f"## {threads} thread{'s' * (threads > 1)}\n",
         _line(head),
@@ -69,7 +71,7 @@ def _table(threads: int, records: Sequence[Record]) -> str:
     ]
     for record in records:
         if record.error:
-            lines.append(_line([record.model, record.error, *[""] * (len(head) - 2)]))
+            lines.append(_line([record.model, "", record.error, *[""] * (len(head) - 3)]))
             continue
         ours = record.facts("planish")
         cells = [_number(record.facts(name).get("median_ms")) for name in names]
@@ -77,11 +79,13 @@ def _table(threads: int, records: Sequence[Record]) -> str:
         ratio = f"**{record.best_ratio:.2f}**" if record.best_ratio else "-"
         noise = max((c["foreign_cpu"] for c in record.contestants), default=0.0)
         note = f"others used {noise:.0%} of a core" if noise > NOISY else ""
-        lines.append(_line([record.model, *cells, ratio, f"{ours['max_rel_err']:.0e}", *facts, note]))
+        lines.append(
+            _line([record.model, _number(record.gmac), *cells, ratio, f"{ours['max_rel_err']:.0e}", *facts, note])
+        )
     ratios = [r.best_ratio for r in records if r.best_ratio]
     if ratios:
-        blank = [""] * (len(head) - len(names) - 2)
-        lines.append(_line(["geometric mean", *[""] * len(names), f"**{geometric_mean(ratios):.3f}**", *blank]))
+        blank = [""] * (len(head) - len(names) - 3)
+        lines.append(_line(["geometric mean", *[""] * (len(names) + 1), f"**{geometric_mean(ratios):.3f}**", *blank]))
     return "\n".join(lines) + "\n"
 
 
@@ -100,6 +104,8 @@ def write(path: Path, picture: Path | None, records: Records, missing: Sequence[
         if record.best_ratio:
             series.setdefault(f"{threads} thread{'s' * (threads > 1)}", {})[model] = record.best_ratio
     if picture and series:
+        means = {name: geometric_mean(list(ratios.values())) for name, ratios in series.items()}
+        series = {f"{name} (geometric mean {means[name]:.2f})": ratios for name, ratios in series.items()}
         plot_ratios(series, picture, "planish against the fastest other runtime")
     text = page(records, missing, peaks, picture.name if picture and series else None)
     with written_beside(path) as place:

@@ -28,7 +28,7 @@ class Setup:
 @dataclass(frozen=True)
 class Record:
     """One measurement. `contestants` are the facts of `planish bench --json`; `ratios` are planish's time divided by
-    theirs, turn by turn, by name; `error` says why there is none."""
+    theirs, turn by turn, by name; `error` says why there is none; `gmac` is the model's work."""
 
     model: str
     threads: int
@@ -36,6 +36,7 @@ class Record:
     contestants: list[dict[str, Any]]
     ratios: dict[str, float]
     error: str = ""
+    gmac: float | None = None
 
     @property
     def best_ratio(self) -> float | None:

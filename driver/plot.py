@@ -144,11 +144,12 @@ def plot_ratios(series: Mapping[str, Mapping[str, float]], path: Path, title: st
         axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
     axes.axvline(1, color="#333333", linewidth=0.8)
     axes.set_yticks(range(len(models)), models)
-    axes.invert_yaxis()
+    axes.set_ylim(len(models) - 0.4, -0.6)
     axes.set_xlabel("time of planish / time of the fastest other runtime (shorter is better)")
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    # Beside the title, where no bar is.
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series), frameon=False, borderaxespad=0.2)
     picture.save(path)
 
 

@@ -66,16 +66,18 @@ def test_the_ratio_is_that_to_the_fastest_other() -> None:
 
 def test_the_page_has_every_model_its_ratio_and_what_is_missing() -> None:
     records = {
-        ("squeezenet_rand", 1): record("squeezenet_rand", 1, {"openvino": 0.5}),
+        ("squeezenet_rand", 1): replace(record("squeezenet_rand", 1, {"openvino": 0.5}), gmac=0.35),
         ("resnet50", 1): record("resnet50", 1, {"openvino": 2.0}, foreign=0.3),
         ("resnet18", 2): replace(record("resnet18", 2, {}), contestants=[], error="a | b"),
     }
     text = page(records, ["unet"], {1: "117 GFLOP/s"}, "b.svg")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert rows[2].startswith("| resnet50 | 8 | 4 | **2.00** |") and rows[2].endswith("| others used 30% of a core |")
-    assert rows[3].startswith("| squeezenet_rand | 8 | 16 | **0.50** |")
-    assert rows[4].startswith("| geometric mean |  |  | **1.000** |")
-    assert any(row.startswith("| resnet18 | a \\| b |") for row in rows)
+    assert rows[2].startswith("| resnet50 | - | 8 | 4 | **2.00** |") and rows[2].endswith(
+        "| others used 30% of a core |"
+    )
+    assert rows[3].startswith("| squeezenet_rand | 0.35 | 8 | 16 | **0.50** |")
+    assert rows[4].startswith("| geometric mean |  |  |  | **1.000** |")
+    assert any(row.startswith("| resnet18 |  | a \\| b |") for row in rows)
     widths = {row.replace("\\|", "").count("|") for row in rows[:5]}
     assert len(widths) == 1
     assert "not there: unet" in text and "1 thread: 117 GFLOP/s" in text and "(b.svg)" in text
