@@ -145,3 +145,13 @@ def test_the_pass_schedules_kernels_and_plain_leaves_them() -> None:
         module = Module([made])
         PassManager.parse(text, PassContext(target=AVX512)).run(module, verify=False)
         assert (first(made, Map).schedule is not None) == wanted
+
+
+def test_a_transposed_copy_stores_vectors_and_uses_up_the_lines_it_reads() -> None:
+    k = KernelBuilder([tensor("f32", 128, 384)], [tensor("f32", 384, 128)])
+    with k.map(row=384, column=128) as (row, column):
+        k.write(k.read(k.inputs[0], column, row), k.outputs[0], row, column)
+    kernel = k.outlined("k")
+    schedule_kernel(kernel, AVX512)
+    chosen = schedule_of(kernel, Map)
+    assert chosen.vector == "column" and chosen.step("column") == 16 and chosen.step("row") == 8
