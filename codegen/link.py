@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -106,7 +107,9 @@ def link(
     runtime = runtime_objects(compiler)
     with _writing(out, weights_bytes) as folder:
         chosen = _materialise(objects, folder)
-        chosen += [path for stem, path in runtime.items() if emit == "exe" or stem not in COMMAND_LINE]
+        left_out = host_files() - _needed_host_files(chosen)
+        left_out |= COMMAND_LINE if emit != "exe" else frozenset[str]()
+        chosen += [path for stem, path in runtime.items() if stem not in left_out]
         _write_glue(folder, name, modules)
         result = folder / "result"
         if emit in ("exe", "lib"):
@@ -117,6 +120,34 @@ def link(
             if emit == "static":
                 _archive(folder, result, name, triple)
         result.replace(out)
+
+
+@cache
+def _host_functions() -> dict[str, str]:
+    """The runtime's host functions (docs/HOST.md): symbol -> the C file, without `.c`, that has it."""
+    found: dict[str, str] = {}
+    for path in NATIVE.glob("host_*.c"):
+        for name in re.findall(r"^PLANISH_HOST_FUNCTION\((\w+)\)", path.read_text(), re.MULTILINE):
+            found[f"planish_host_{name}"] = path.stem
+    return found
+
+
+def host_files() -> set[str]:
+    """The C files of the runtime that have host functions: linked where they are used."""
+    return set(_host_functions().values())
+
+
+def _needed_host_files(objects: Sequence[Path]) -> set[str]:
+    """Those of `host_files` that these objects refer to."""
+    needed: set[str] = set()
+    for path in objects:
+        body = path.read_bytes()
+        names = {name.decode() for name in re.findall(rb"\0(planish_host_\w+)(?=\0)", body)}
+        unknown = sorted(names - _host_functions().keys())
+        if unknown:
+            raise LinkError(f"linking: the runtime has no {', '.join(unknown)}")
+        needed |= {_host_functions()[name] for name in names}
+    return needed
 
 
 @contextmanager

@@ -27,6 +27,17 @@ planish_context *planish_cli_context(const planish_model *model, const planish_o
 bool planish_cli_complete(const planish_model *model, const planish_options *options, planish_arrays *given);
 /* "f32[1,3,N]" */
 void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size);
+/* cli_value.c: values in arrays. Strings are NumPy's texts; item i of sequence x is x.i, an empty one x.len = 0; a map is x.keys
+ * and x.values; an optional without a value is not there. */
+bool planish_cli_has_input(const planish_io *io, const planish_arrays *arrays);
+/* Whether an array of this name is part of an input. */
+bool planish_cli_belongs(const planish_model *model, const char *name);
+planish_status planish_cli_bind_value(planish_context *context, int32_t index, const planish_io *io,
+                                      const planish_arrays *arrays, planish_message *message);
+/* Append the arrays of a value; free them with planish_cli_free_flat. False: no memory. */
+bool planish_cli_flatten(const char *name, const planish_value *value, planish_arrays *arrays);
+void planish_cli_free_flat(planish_arrays *arrays);
+void planish_cli_print_value(const char *name, const planish_value *value);
 double planish_cli_now(void); /* milliseconds */
 
 #endif

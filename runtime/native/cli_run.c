@@ -16,10 +16,8 @@ static bool missing_inputs(const planish_model *model, const planish_options *op
   for (int32_t i = 0; i < planish_input_count(model) && used + 400 < sizeof text; i++) {
     planish_io io;
     planish_quoted name;
-    bool given = false;
     planish_input_info(model, i, &io);
-    for (int32_t k = 0; k < arrays->count; k++) given |= !strcmp(arrays->items[k].name, io.name);
-    if (given) continue;
+    if (planish_cli_has_input(&io, arrays)) continue;
     planish_cli_describe(model, &io, shape, sizeof shape);
     used += (size_t)snprintf(text + used, sizeof text - used, "%s %s (%s)", used > before ? "," : "",
                              planish_quote(&name, io.name), shape);
@@ -30,27 +28,45 @@ static bool missing_inputs(const planish_model *model, const planish_options *op
   return true;
 }
 
+static bool bind_tensor(planish_context *context, const planish_model *model, const planish_options *options, int32_t index,
+                        planish_array *array) {
+  planish_message message;
+  planish_tensor tensor = as_tensor(array);
+  planish_io io;
+  planish_quoted name;
+  planish_input_info(model, index, &io);
+  if (array->is_text) {
+    planish_say(&message, PLANISH_OK, "input %s: type: expected %s, got texts", planish_quote(&name, io.name), io.dtype_name);
+    return planish_cli_fail(options, message.text), false;
+  }
+  if (!planish_set_input(context, index, &tensor)) return true;
+  const planish_dtype_info *wanted = planish_dtype_of(io.dtype);
+  bool raw = wanted && !wanted->npy && memcmp(&io.dtype, &tensor.dtype, sizeof io.dtype);
+  planish_say(&message, PLANISH_OK, "%s%s%s", planish_context_error(context),
+              raw ? "; its raw bits are given under the name NAME:" : "", raw ? wanted->name : "");
+  return planish_cli_fail(options, message.text), false;
+}
+
 static bool bind(planish_context *context, const planish_model *model, const planish_options *options,
                  const planish_arrays *arrays) {
   planish_message message;
   planish_quoted name;
   for (int32_t i = 0; i < arrays->count; i++) {
-    planish_tensor tensor = as_tensor(&arrays->items[i]);
-    int32_t index = planish_find_input(model, arrays->items[i].name);
-    if (index < 0) {
+    planish_array *array = &arrays->items[i];
+    int32_t index = planish_find_input(model, array->name);
+    if (index >= 0 && planish_is_tensor_type(model->module->inputs[index].dtype)) {
+      if (!bind_tensor(context, model, options, index, array)) return false;
+    } else if (!planish_cli_belongs(model, array->name)) {
       planish_say(&message, PLANISH_INVALID_ARGUMENT, "the model has no input %s; %s info lists its inputs",
-                  planish_quote(&name, arrays->items[i].name), options->program);
+                  planish_quote(&name, array->name), options->program);
       return planish_cli_fail(options, message.text), false;
     }
-    if (planish_set_input(context, index, &tensor)) {
-      planish_io io;
-      planish_input_info(model, index, &io);
-      const planish_dtype_info *wanted = planish_dtype_of(io.dtype);
-      bool raw = wanted && !wanted->npy && memcmp(&io.dtype, &tensor.dtype, sizeof io.dtype);
-      planish_say(&message, PLANISH_OK, "%s%s%s", planish_context_error(context),
-                  raw ? "; its raw bits are given under the name NAME:" : "", raw ? wanted->name : "");
-      return planish_cli_fail(options, message.text), false;
-    }
+  }
+  for (int32_t i = 0; i < planish_input_count(model); i++) {
+    planish_io io;
+    planish_input_info(model, i, &io);
+    if (planish_is_tensor_type(io.dtype_name) || !planish_cli_has_input(&io, arrays)) continue;
+    if (planish_cli_bind_value(context, i, &io, arrays, &message)) return planish_cli_fail(options, message.text), false;
   }
   return true;
 }
@@ -79,25 +95,21 @@ static void print_summary(const char *name, const planish_tensor *tensor) {
 }
 
 static int write_outputs(const planish_model *model, planish_context *context, const planish_options *options) {
-  int32_t count = planish_output_count(model);
   planish_message message;
-  planish_array *arrays = calloc((size_t)count + 1, sizeof *arrays);
-  if (!arrays) return planish_cli_fail(options, "out of memory");
-  for (int32_t i = 0; i < count; i++) {
-    planish_tensor tensor;
+  planish_arrays arrays = {NULL, 0};
+  int status = 0;
+  for (int32_t i = 0; i < planish_output_count(model) && !status; i++) {
+    planish_value value;
     planish_io io;
     planish_output_info(model, i, &io);
-    planish_get_output(context, i, &tensor);
-    if (!options->output) print_summary(io.name, &tensor);
-    arrays[i] = (planish_array){.name = (char *)(uintptr_t)io.name, .dtype = tensor.dtype, .rank = tensor.ndim,
-                                .data = tensor.data};
-    for (int32_t d = 0; d < tensor.ndim && d < PLANISH_MAX_RANK; d++) arrays[i].shape[d] = tensor.shape[d];
-    arrays[i].bytes = planish_tensor_bytes(tensor.dtype, tensor.ndim, tensor.shape);
+    if (planish_get_output_value(context, i, &value)) status = planish_cli_fail(options, planish_context_error(context));
+    else if (!options->output && value.kind == PLANISH_TENSOR) print_summary(io.name, &value.as.tensor);
+    else if (!options->output) planish_cli_print_value(io.name, &value);
+    else if (!planish_cli_flatten(io.name, &value, &arrays)) status = planish_cli_fail(options, "out of memory");
   }
-  int status = 0;
-  if (options->output && planish_npz_save(options->output, arrays, count, &message))
+  if (!status && options->output && planish_npz_save(options->output, arrays.items, arrays.count, &message))
     status = planish_cli_fail(options, message.text);
-  free(arrays);
+  planish_cli_free_flat(&arrays);
   return status;
 }
 
@@ -120,6 +132,9 @@ bool planish_cli_complete(const planish_model *model, const planish_options *opt
     bool found = false;
     for (int32_t k = 0; k < before; k++) found |= planish_find_input(model, all[k].name) == i;
     if (found) continue;
+    planish_io io;
+    planish_input_info(model, i, &io);
+    if (planish_cli_has_input(&io, given)) continue; /* a sequence in parts, an optional */
     all[given->count] = (planish_array){0};
     planish_status status = planish_seeded_input(model->module, i, &all[given->count++], &message);
     if (status) return planish_cli_fail(options, message.text), false;
@@ -131,7 +146,7 @@ static int check_outputs(const planish_model *model, planish_context *context, c
   planish_message message;
   for (int32_t i = 0; i < planish_output_count(model); i++) {
     planish_tensor tensor;
-    planish_get_output(context, i, &tensor);
+    if (planish_get_output(context, i, &tensor)) continue; /* not a tensor */
     if (planish_check_output(model->module, i, &tensor, &message)) return planish_cli_fail(options, message.text);
   }
   printf("self-test passed: %" PRIu64 " values and the sums of %d outputs are as expected\n",

@@ -255,7 +255,7 @@ static planish_status check_overlaps(planish_context *context) {
 }
 
 planish_status planish_prepare(planish_context *context) {
-  if (context->prepared && planish_same_bindings(context)) return PLANISH_OK;
+  if (context->prepared && context->inferred && planish_same_bindings(context)) return PLANISH_OK;
   planish_status status = planish_infer_shapes(context);
   if (status) return status;
   if (context->module->plan) return check_overlaps(context);

@@ -21,6 +21,13 @@ struct planish_host {
   uint64_t draws; /* host_random.c: random operations without a seed so far */
 };
 
+/* The definition of a host function; codegen/link.py finds by it which file has which. docs/HOST.md lists them. */
+#define PLANISH_HOST_FUNCTION(NAME)                                                                              \
+  int32_t planish_host_##NAME(planish_host *host, const planish_step *step, planish_object *const *in,           \
+                              planish_object **out);                                                             \
+  int32_t planish_host_##NAME(planish_host *host, const planish_step *step, planish_object *const *in,           \
+                              planish_object **out)
+
 /* ---- failing: all give the status, after a message that names the node of the step ---- */
 planish_status planish_host_fail(planish_host *host, planish_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -90,6 +97,10 @@ typedef struct planish_shape_text {
   char text[200];
 } planish_shape_text;
 const char *planish_show_shape(planish_shape_text *buffer, int32_t rank, const int64_t *shape);
+
+/* concat.c: `count` tensors or strings (at least one) along an axis. */
+planish_status planish_concat(planish_host *host, uint32_t count, planish_object *const *x, int64_t axis,
+                              planish_object **out);
 
 /* ---- attributes ---- */
 const planish_attribute *planish_find_attribute(const planish_step *step, const char *name); /* NULL: absent */

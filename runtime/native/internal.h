@@ -146,6 +146,12 @@ planish_status planish_run_plan(planish_context *context);
 void planish_plan_destroy(planish_context *context);
 
 /* value.c */
+typedef struct planish_type_text { /* a type as text, or a part of one */
+  const char *at;
+  size_t length;
+} planish_type_text;
+/* What stands between "NAME<" and the final '>'; false if the type is another one. */
+bool planish_type_inside(planish_type_text type, const char *name, planish_type_text *inner);
 bool planish_is_tensor_type(const char *dtype); /* an element type that is no string: no seq<...> and the like */
 
 /* cpu.c: PLANISH_OK, or PLANISH_UNSUPPORTED_CPU and a message that names the missing features. */

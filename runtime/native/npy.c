@@ -149,6 +149,17 @@ static const planish_dtype_info *npy_type(const char *descr, const planish_dtype
   return NULL;
 }
 
+/* '<U12': the width of texts, or -1. */
+static int64_t text_width(const char *descr) {
+  if ((descr[0] != '<' && descr[0] != '|') || descr[1] != 'U' || !descr[2]) return -1;
+  int64_t width = 0;
+  for (const char *at = descr + 2; *at; at++) {
+    if (*at < '0' || *at > '9' || width > INT32_MAX / 16) return -1;
+    width = width * 10 + (*at - '0');
+  }
+  return width;
+}
+
 static planish_status refuse_type(const char *where, const char *descr, const planish_dtype_info *raw,
                                   planish_message *message) {
   planish_quoted shown;
@@ -161,7 +172,7 @@ static planish_status refuse_type(const char *where, const char *descr, const pl
                        "%s: type: expected the raw bits of %s as an unsigned integer, got %s", where, raw->name,
                        planish_quote(&shown, descr));
   return planish_say(message, PLANISH_INVALID_ARGUMENT,
-                     "%s: type: expected a boolean, integer, floating point or complex type, got %s; types that NumPy "
+                     "%s: type: expected a boolean, integer, floating point or complex type or texts (U), got %s; types that NumPy "
                      "lacks are given as unsigned integers under the name x:bf16",
                      where, planish_quote(&shown, descr));
 }
@@ -212,7 +223,7 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
   if (!planish_read_at(source->fd, array->data, (uint64_t)bytes, source->offset + offset))
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be read: %s", where,
                        errno ? strerror(errno) : "unexpected end");
-  if (h->fortran && h->rank > 1 && bytes) {
+  if (h->fortran && h->rank > 1 && bytes) { /* bytes: also that file_size is not 0 */
     void *straight = transpose(array->data, array, (size_t)file_size);
     if (!straight) return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: out of memory", where);
     free(array->data);
@@ -257,8 +268,12 @@ planish_status planish_npy_read(const planish_source *source, const planish_dtyp
                        where, PLANISH_MAX_RANK);
   int64_t file_size = 0;
   const planish_dtype_info *type = npy_type(h.descr, raw, &file_size);
-  if (!type) return refuse_type(where, h.descr, raw, message);
-  array->dtype = type->dtype;
+  int64_t width = raw ? -1 : text_width(h.descr);
+  if (!type && width < 0) return refuse_type(where, h.descr, raw, message);
+  if (type) array->dtype = type->dtype;
+  array->is_text = !type;
+  array->width = type ? 0 : width;
+  if (!type) file_size = width * 4;
   array->rank = h.rank;
   memcpy(array->shape, h.shape, sizeof h.shape);
   return read_data(source, prefix + length, &h, file_size, array, message);

@@ -13,6 +13,8 @@ typedef struct planish_array {
   int64_t shape[PLANISH_MAX_RANK];
   void *data; /* row-major, from malloc, 64-byte aligned; never NULL in an array that was read */
   int64_t bytes;
+  bool is_text;  /* NumPy's '<U': `width` code points of 4 bytes for each element, filled up with NULs */
+  int64_t width;
 } planish_array;
 
 typedef struct planish_arrays {

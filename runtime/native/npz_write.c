@@ -56,11 +56,12 @@ typedef struct entry { /* one member as the directory lists it */
 
 /* The .npy header, padded so that the data begins at a multiple of 64 bytes of the member. Returns its length. */
 static size_t npy_header(char *text, size_t size, const planish_array *array, const planish_dtype_info *info) {
-  char raw[8];
-  snprintf(raw, sizeof raw, info->dtype.bits > 8 ? "<u%d" : "|u%d", (info->dtype.bits + 7) / 8);
+  char descr[24];
+  if (array->is_text) snprintf(descr, sizeof descr, "<U%" PRId64, array->width);
+  else if (info->npy) snprintf(descr, sizeof descr, "%s", info->npy);
+  else snprintf(descr, sizeof descr, info->dtype.bits > 8 ? "<u%d" : "|u%d", (info->dtype.bits + 7) / 8);
   size_t used = 10;
-  used += (size_t)snprintf(text + used, size - used, "{'descr': '%s', 'fortran_order': False, 'shape': (",
-                           info->npy ? info->npy : raw);
+  used += (size_t)snprintf(text + used, size - used, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
   for (int32_t d = 0; d < array->rank; d++)
     used += (size_t)snprintf(text + used, size - used, "%" PRId64 "%s", array->shape[d],
                              array->rank == 1 ? "," : d + 1 < array->rank ? ", " : "");
@@ -138,12 +139,13 @@ static bool put_array(writer *w, const planish_array *array, entry *e) {
   const planish_dtype_info *info = planish_dtype_of(array->dtype);
   size_t name_size = strlen(array->name) + 32;
   e->name = malloc(name_size);
-  if (!info || !e->name) return false;
-  snprintf(e->name, name_size, "%s%s%s.npy", array->name, info->npy ? "" : ":", info->npy ? "" : info->name);
+  if ((!info && !array->is_text) || !e->name) return false;
+  bool raw = !array->is_text && !info->npy;
+  snprintf(e->name, name_size, "%s%s%s.npy", array->name, raw ? ":" : "", raw ? info->name : "");
   const uint8_t *data = array->data;
   uint8_t *unpacked = NULL;
   int64_t bytes = array->bytes;
-  if (info->dtype.bits == 4) {
+  if (!array->is_text && info->dtype.bits == 4) {
     bytes = planish_element_count(array->rank, array->shape);
     data = unpacked = unpack_nibbles(array->data, bytes);
     if (!unpacked) return false;

@@ -11,13 +11,9 @@
 #define DEPTH 16 /* of sequences in sequences */
 
 /* ---- types as text: "f32", "f32[N,3]", "string", "seq<...>", "optional<...>", "map<string,f32>" ---- */
-typedef struct type_text {
-  const char *at;
-  size_t length;
-} type_text;
+typedef planish_type_text type_text;
 
-/* What stands between "NAME<" and the final '>'; false if the type is another one. */
-static bool inside(type_text type, const char *name, type_text *inner) {
+bool planish_type_inside(type_text type, const char *name, type_text *inner) {
   size_t length = strlen(name);
   if (type.length < length + 2 || strncmp(type.at, name, length) || type.at[length] != '<') return false;
   *inner = (type_text){type.at + length + 1, type.length - length - 2};
@@ -36,7 +32,7 @@ static type_text whole(const char *text) { return (type_text){text, strlen(text)
 bool planish_is_tensor_type(const char *dtype) {
   type_text inner;
   type_text type = whole(dtype);
-  return !inside(type, "seq", &inner) && !inside(type, "optional", &inner) && !inside(type, "map", &inner) &&
+  return !planish_type_inside(type, "seq", &inner) && !planish_type_inside(type, "optional", &inner) && !planish_type_inside(type, "map", &inner) &&
          !element_is(type, "string");
 }
 
@@ -52,15 +48,15 @@ static bool conforms(type_text type, const planish_object *object, const planish
   type_text inner;
   *odd = object;
   *wanted = type;
-  if (inside(type, "optional", &inner))
+  if (planish_type_inside(type, "optional", &inner))
     return object->kind == PLANISH_OBJECT_ABSENT || conforms(inner, object, odd, wanted);
-  if (inside(type, "seq", &inner)) {
+  if (planish_type_inside(type, "seq", &inner)) {
     if (object->kind != PLANISH_OBJECT_SEQUENCE) return false;
     for (int64_t i = 0; i < object->count; i++)
       if (!conforms(inner, object->items[i], odd, wanted)) return false;
     return true;
   }
-  if (inside(type, "map", &inner)) {
+  if (planish_type_inside(type, "map", &inner)) {
     const char *comma = memchr(inner.at, ',', inner.length);
     if (object->kind != PLANISH_OBJECT_MAP || !comma) return false;
     type_text key = {inner.at, (size_t)(comma - inner.at)}, value = {comma + 1, inner.length - key.length - 1};
