@@ -146,10 +146,10 @@ def plot_ratios(series: Mapping[str, Mapping[str, float]], path: Path, title: st
     axes.set_yticks(range(len(models)), models)
     axes.set_ylim(len(models) - 0.4, -0.6)
     axes.set_xlabel("time of planish / time of the fastest other runtime (shorter is better)")
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", pad=22)
     axes.spines[["top", "right"]].set_visible(False)
-    # Beside the title, where no bar is.
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(series), frameon=False, borderaxespad=0.2)
+    # Under the title, where no bar is.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(series), frameon=False, borderaxespad=0.2)
     picture.save(path)
 
 
