@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
 from _lowering import lowered, program
 from onnx import helper
-from onnx_models import make, node, rand, runtime
+from onnx_models import info, make, node, rand, runtime
 
 from planish.compile import compile
 from planish.frontend.onnx import read_onnx
@@ -222,3 +223,42 @@ def test_quantized_operators_agree_with_onnx_runtime(made: Any, x: Any, constant
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
     else:
         assert np.abs(got.astype(int) - want.astype(int)).max() <= 1
+
+
+def test_halves_are_computed_in_f32_and_rounded_once() -> None:
+    x = {"x": rand(5, 16).astype(np.float16)}
+    constants = {"w": rand(16, 24, seed=1).astype(np.float16), "b": rand(24, seed=2).astype(np.float16)}
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["s"]), node("Relu", ["s"])]
+    before, after = passed(make(nodes, x, constants=constants), f"widen-halves,{PASS}")
+    assert only(after, MatMul).result.tensor.dtype == "f32"
+    assert count(after, Cast) == 2  # of the input and of the output
+    exact = x["x"].astype(np.float64) @ constants["w"].astype(np.float64) + constants["b"].astype(np.float64)
+    got = run_graph(after, x)["y"]
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, np.maximum(exact, 0), rtol=2**-11, atol=1e-6)
+    np.testing.assert_allclose(got, run_graph(before, x)["y"], rtol=4e-3, atol=4e-3)
+
+
+def test_casts_of_the_model_itself_round() -> None:
+    x = {"x": rand(64)}
+    nodes = [node("Cast", ["x"], ["h"], to=10), node("Cast", ["h"], to=1)]
+    before, after = passed(make(nodes, x), f"widen-halves,{PASS}")
+    assert count(after, Cast) == 2
+    same(before, after, x)
+
+
+def test_weights_of_a_product_with_one_row_stay_halves() -> None:
+    x = {"x": rand(1, 16).astype(np.float16)}
+    model = make([node("MatMul", ["x", "w"])], x, constants={"w": rand(16, 24).astype(np.float16)})
+    _, after = passed(model, "widen-halves,canonicalize,dce")
+    assert isinstance(only(after, MatMul).b.op, Cast)
+
+
+def test_bf16_products_are_compiled() -> None:
+    rng = np.random.default_rng(4)
+    x, w = (rng.standard_normal(s).astype(ml_dtypes.bfloat16) for s in ((9, 33), (33, 40)))
+    model = make([node("MatMul", ["x", "w"])], {"x": info("x", (9, 33), 16)}, constants={"w": np.zeros(1)})
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("w", 16, w.shape, w.view(np.uint16).tobytes(), raw=True))
+    got = compile(model).run({"x": x})["y"]
+    want = x.astype(np.float64) @ w.astype(np.float64)
+    np.testing.assert_allclose(np.asarray(got).view(ml_dtypes.bfloat16).astype(np.float64), want, rtol=8e-3, atol=8e-3)

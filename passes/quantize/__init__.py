@@ -6,6 +6,9 @@ from ...ir.core import Graph
 from ..base import Pass
 from ..rewrite import PatternSet, apply_patterns
 from . import products, steps, stored
+from .halves import WidenHalves
+
+__all__ = ["IntegerProducts", "WidenHalves"]
 
 INTEGER_PRODUCTS = PatternSet([*products.PATTERNS, *steps.PATTERNS])
 STORED = PatternSet(stored.PATTERNS)
