@@ -168,6 +168,10 @@ class _Maker:
                 return SequenceType(self.join(a.item, b.item))
             case OptionalType(), OptionalType():
                 return OptionalType(self.join(a.item, b.item))
+            case OptionalType(), _:  # what is there is its own optional
+                return OptionalType(self.join(a.item, b))
+            case _, OptionalType():
+                return OptionalType(self.join(a, b.item))
             case MapType(), MapType() if a.key == b.key:
                 return MapType(a.key, self.join(a.item, b.item))
             case TupleType(), TupleType() if len(a.items) == len(b.items):
@@ -199,6 +203,8 @@ def _fits(wide: Type, narrow: Type, open: set[str]) -> bool:
             return _fits(wide.item, narrow.item, open)
         case OptionalType(), OptionalType():
             return _fits(wide.item, narrow.item, open)
+        case OptionalType(), _:
+            return _fits(wide.item, narrow, open)
         case MapType(), MapType():
             return wide.key == narrow.key and _fits(wide.item, narrow.item, open)
         case _:
