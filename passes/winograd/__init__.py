@@ -22,7 +22,7 @@ class Winograd(Pass, name="winograd"):
     applies, faster or not (for tests).
     """
 
-    growth: float = 1.55
+    growth: float = 1.5
     most: int = 6
     only: int = 0
 
