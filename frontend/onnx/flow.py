@@ -12,7 +12,7 @@ from ...ir.errors import VerifyError
 from ...ir.expr import Dim, as_expr
 from ...ir.ops.host import If, Loop, fixed_point, sequences
 from ...ir.ops.shape import Gather, Reshape, Transpose
-from ...ir.types import SequenceType, TensorType, Type
+from ...ir.types import OptionalType, SequenceType, TensorType, Type
 from .calc import Calc, scalar
 from .node import Node
 from .scope import Item
@@ -53,8 +53,12 @@ def repeat(node: Node) -> list[Item]:
     carried = node.carried("body", [node.item(i) for i in range(2, len(node.proto.input))], 2)
 
     def make(types: Sequence[Type]) -> Region:
-        region, values = node.region("body", [_ROUND, *types], [1], [going])
-        region.append(Yield((_inside(node, region, values[0]), *values[1:])))
+        region, (again, *values) = node.region("body", [_ROUND, *types], [1], [going])
+        for i, (v, t) in enumerate(zip(values, types, strict=False)):
+            if isinstance(t, OptionalType) and not isinstance(v.type, OptionalType):
+                made = sequences.OptionalMake(v, types=[OptionalType(v.type)], loc=node.loc)
+                values[i] = region.append(made).result
+        region.append(Yield((_inside(node, region, again), *values)))
         return region
 
     return _loop(node, limit, condition, carried, make)

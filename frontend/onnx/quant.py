@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from ...ir.core import Value
-from ...ir.expr import Dim
+from ...ir.expr import Dim, as_dim, as_expr
 from ...ir.ops.arith import Cast, Div, Mul, Sub
 from ...ir.ops.float8 import FLOAT8
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import Conv
 from ...ir.ops.quant import Dequantize, Quantize
-from ...ir.ops.shape import Reshape
+from ...ir.ops.shape import Expand, Reshape, Slice
 from .arith import converted
 from .node import Node, converter
-from .scope import Unsupported
 from .windows import kernel_shape, read_window
 
 
@@ -21,8 +20,6 @@ def quantize_linear(node: Node) -> Value:
     """QuantizeLinear per tensor, per axis or per block; without a zero point to `output_dtype` (default u8)."""
     number = node.integer("output_dtype", 0)
     dtype = node.dtype(number) if number else "u8" if not node.has(2) else node.type(2).dtype
-    if dtype in ("i4", "u4"):
-        raise Unsupported(f"quantization to {dtype}")
     if dtype in FLOAT8:
         return _quantize_float8(node, dtype)
     return node.make(Quantize, node.value(0), *_scale_and_zero(node), *_axis_and_block(node), dtype)
@@ -42,7 +39,7 @@ def dequantize_linear(node: Node) -> Value:
 
 
 def _quantize_float8(node: Node, dtype: str) -> Value:
-    """Quantization to an 8-bit float: a division and a conversion. The zero point only says the type: it is 0."""
+    """Quantization to a float of 8 or 4 bits: a division and a conversion. The zero point only says the type: it is 0."""
     scale = _spread(node, node.value(1))
     x = node.value(0)
     if x.tensor.dtype != scale.tensor.dtype:
@@ -53,12 +50,25 @@ def _quantize_float8(node: Node, dtype: str) -> Value:
 def _spread(node: Node, scale: Value) -> Value:
     """The scale in a shape that broadcasts to the input's."""
     axis, block = _axis_and_block(node)
-    if block:
-        raise Unsupported("8-bit floats in blocks")
     dims, rank = node.dims_of(scale), node.rank(0)
+    if block:
+        return _spread_blocks(node, scale, axis, block)
     if not dims or dims == (1,):
         return node.make(Reshape, scale, ()) if dims else scale
     return node.make(Reshape, scale, tuple(dims[0] if i == axis else 1 for i in range(rank)))
+
+
+def _spread_blocks(node: Node, scale: Value, axis: int, block: int) -> Value:
+    """Every scale as often along `axis` as it has elements of the input; the last block may have fewer."""
+    dims, size = node.dims_of(scale), node.shape(0)[axis]
+    apart = node.make(Reshape, scale, (*dims[: axis + 1], 1, *dims[axis + 1 :]))
+    wide = node.make(Expand, apart, (*dims[: axis + 1], block, *dims[axis + 1 :]))
+    total = as_dim(as_expr(dims[axis]) * block)
+    joined = node.make(Reshape, wide, (*dims[:axis], total, *dims[axis + 1 :]))
+    if total == size:
+        return joined
+    stops = (*dims[:axis], size, *dims[axis + 1 :])
+    return node.make(Slice, joined, (0,) * len(dims), stops, (1,) * len(dims))
 
 
 def _scale_and_zero(node: Node) -> tuple[Value, Value | None]:

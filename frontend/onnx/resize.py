@@ -18,7 +18,8 @@ from ...ir.ops.reduce import Sum
 from ...ir.ops.resize import Repeat, Resample
 from ...ir.ops.shape import Gather, Slice
 from .calc import Calc, column, scalar
-from .declared import checked, data, numbers
+from .computed import sized
+from .declared import checked, data, element, numbers
 from .node import Node, converter
 from .scope import Unsupported
 
@@ -101,10 +102,13 @@ def _by_scales(node: Node, index: int, axes: Sequence[int]) -> list[_Axis]:
         if array.size != len(axes):
             raise node.error(f"scales: expected {len(axes)} numbers, got {array.size}")
         return [_scaled(node, a, float(s)) for a, s in zip(axes, array.reshape(-1), strict=True)]
-    declared = node.declared(0)
+    declared, dims = node.declared(0), node.shape(0)
     if declared is None:
-        raise node.unknown(index, "the scales")
-    dims = node.shape(0)
+        node.expect_length(index, len(axes), "scales")
+        scales = [_element(node, node.value(index), i) for i in range(len(axes))]
+        found = [(scalar(node, dims[a]) * s).floor() for a, s in zip(axes, scales, strict=True)]
+        sizes = sized(node, found)
+        return [_Axis(a, dims[a], n, s) for a, n, s in zip(axes, sizes, scales, strict=True)]
     return [_Axis(a, dims[a], declared[a], _element(node, node.value(index), i)) for i, a in enumerate(axes)]
 
 
@@ -142,18 +146,38 @@ def _by_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
 def _by_declared_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
     """Sizes that are data: the declared shape says what comes out, the data what the scales are."""
     declared, dims = node.declared(0), node.shape(0)
-    if declared is None or node.shape(3) != (len(axes),):
-        raise node.unknown(3, "the sizes")
+    node.expect_length(3, len(axes), "sizes")
+    if declared is None:
+        return _by_computed_sizes(node, axes)
     if node.string("keep_aspect_ratio_policy", "stretch") == "stretch":
         sizes = [declared[a] for a in axes]
         node.proto.input[0] = checked(node, 0, data(node, 3).equals(numbers(node, sizes)))
         return [_Axis(a, dims[a], n, _ratio(node, n, dims[a])) for a, n in zip(axes, sizes, strict=True)]
     scales = [_element(node, node.value(3), i) / scalar(node, dims[a]) for i, a in enumerate(axes)]
     policy = node.string("keep_aspect_ratio_policy", "stretch")
+    one = _common(scales, policy)
+    return [_Axis(a, dims[a], declared[a], one) for a in axes]
+
+
+def _common(scales: Sequence[Calc], policy: str) -> Calc:
+    """The one scale that keeps the aspect ratio."""
     one = scales[0]
     for other in scales[1:]:
         one = one.minimum(other) if policy == "not_larger" else one.maximum(other)
-    return [_Axis(a, dims[a], declared[a], one) for a in axes]
+    return one
+
+
+def _by_computed_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
+    """Sizes that only the run knows."""
+    dims, policy = node.shape(0), node.string("keep_aspect_ratio_policy", "stretch")
+    wanted = [element(data(node, 3), i) for i in range(len(axes))]
+    scales = [w.cast("f64") / scalar(node, dims[a]) for w, a in zip(wanted, axes, strict=True)]
+    if policy != "stretch":
+        one = _common(scales, policy)
+        scales = [one] * len(axes)
+        wanted = [(one * scalar(node, dims[a]) + 0.5).floor() for a in axes]
+    sizes = sized(node, wanted)
+    return [_Axis(a, dims[a], n, s) for a, n, s in zip(axes, sizes, scales, strict=True)]
 
 
 def _ratio(node: Node, result: Dim, size: Dim) -> float | Calc:
@@ -165,8 +189,9 @@ def _ratio(node: Node, result: Dim, size: Dim) -> float | Calc:
 
 
 def _add_roi(node: Node, axes: Sequence[_Axis]) -> None:
-    if not node.has(1) or node.shape(1) != (2 * len(axes),):
+    if not node.has(1):
         raise node.error(f"roi: expected {2 * len(axes)} numbers")
+    node.expect_length(1, 2 * len(axes), "roi")
     roi = node.value(1)
     for i, a in enumerate(axes):
         a.roi = _element(node, roi, i), _element(node, roi, len(axes) + i)

@@ -46,6 +46,9 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.FLOAT8E8M0: "f8e8m0",
     TensorProto.UINT4: "u4",
     TensorProto.INT4: "i4",
+    TensorProto.FLOAT4E2M1: "f4e2m1",
+    TensorProto.UINT2: "u2",
+    TensorProto.INT2: "i2",
 }
 _MAX_DENSE = 1 << 28  # elements up to which a sparse tensor is made dense
 _MAX_ELEMENTS = 1 << 48  # beyond any address space; sizes stay exact in 64 bits
@@ -126,7 +129,7 @@ def checked_shape(dims: Iterable[SupportsInt], where: str) -> tuple[int, ...]:
 
 
 def byte_count(dtype: str, shape: tuple[int, ...]) -> int:
-    """Bytes that ONNX stores for a tensor (4-bit elements are packed in pairs)."""
+    """Bytes that ONNX stores for a tensor (elements of 4 and 2 bits are packed)."""
     return (math.prod(shape) * DTYPES[dtype].bits + 7) // 8
 
 
@@ -182,7 +185,7 @@ def _number(text: str, key: str, where: str) -> int:
 
 
 def _by_reference(dtype: str) -> bool:
-    # bool: a file may hold bytes other than 0 and 1; 4-bit elements are packed; strings are no bytes at all
+    # bool: a file may hold bytes other than 0 and 1; elements of less than a byte are packed; strings are no bytes at all
     return DTYPES[dtype].bits >= 8 and dtype not in ("bool", "string")
 
 
@@ -199,8 +202,8 @@ def _from_bytes(data: np.ndarray, dtype: str, shape: tuple[int, ...], where: str
     _check_bytes(data.size, dtype, shape, where)
     if dtype == "bool":
         return _constant((data != 0).reshape(shape), dtype)
-    if DTYPES[dtype].bits == 4:
-        return _constant(_unpack4(data, dtype, shape), dtype)
+    if 0 < DTYPES[dtype].bits < 8:
+        return _constant(_unpacked(data, dtype, shape), dtype)
     return _constant(data.view(DTYPES[dtype].numpy).reshape(shape), dtype)
 
 
@@ -209,11 +212,16 @@ def _constant(array: np.ndarray, dtype: str) -> ConstantData:
     return ConstantData(dtype, array.shape, ArraySource(array, id(array)))
 
 
-def _unpack4(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    both = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[: math.prod(shape)]
-    signed = dtype == "i4"
-    values = ((both.astype(np.int8) ^ 8) - 8) if signed else both
-    return values.astype(ml_dtypes.int4 if signed else ml_dtypes.uint4).reshape(shape)
+def _unpacked(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Elements that are packed two or four in a byte, the first in the low bits."""
+    width = DTYPES[dtype].bits
+    shifts = np.arange(0, 8, width, dtype=np.uint8)
+    codes = (data.reshape(-1, 1) >> shifts & ((1 << width) - 1)).astype(np.uint8)
+    codes = codes.reshape(-1)[: math.prod(shape)].reshape(shape)
+    if DTYPES[dtype].kind == "float8":
+        return codes.view(DTYPES[dtype].numpy)
+    top = 1 << (width - 1) if DTYPES[dtype].kind == "int" else 0
+    return ((codes.astype(np.int8) ^ top) - top).astype(DTYPES[dtype].numpy)
 
 
 def _bits16(kind: DTypeLike) -> Callable[[np.ndarray], np.ndarray]:
@@ -249,9 +257,9 @@ def _from_typed(tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: 
     if DTYPES[dtype].kind == "float8":
         convert = _bits8(DTYPES[dtype].numpy)
     numbers = np.array(getattr(tensor, field), _FIELD_TYPES.get(field, np.int32))
-    if DTYPES[dtype].bits == 4:
-        _check_count(numbers.size, (count + 1) // 2, dtype, field, where)
-        return _constant(_unpack4(numbers.astype(np.uint8), dtype, shape), dtype)
+    if 0 < DTYPES[dtype].bits < 8:
+        _check_count(numbers.size, byte_count(dtype, shape), dtype, field, where)
+        return _constant(_unpacked(numbers.astype(np.uint8), dtype, shape), dtype)
     _check_count(numbers.size, count, dtype, field, where)
     values = convert(numbers) if convert else numbers.astype(DTYPES[dtype].numpy)
     return _constant(values.reshape(shape), dtype)

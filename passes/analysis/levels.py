@@ -51,7 +51,9 @@ def used_symbols(op: Op) -> frozenset[str]:
     found = set[str]()
     if not op.regions:
         values = [*op.inputs, *op.results]
-        return frozenset(found.union(*map(symbols_of, op.attributes.values()), *(type_symbols(v.type) for v in values)))
+        # Symbols inside of sequences, optionals and maps stand for any size: nobody needs their values.
+        types = [v.type for v in values if isinstance(v.type, TensorType)]
+        return frozenset(found.union(*map(symbols_of, op.attributes.values()), *(t.symbols for t in types)))
     for region in op.regions:
         for inner in region:
             found |= used_symbols(inner)
