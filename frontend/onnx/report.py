@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from ...ir.errors import UnsupportedError
+from ...ir.errors import Issue, UnsupportedError
 
 _LIMIT = 50  # lines; the rest is counted
 _HEAD = ("node", "operator", "opset", "reason", "what can be done")
-
-
-class Issue(NamedTuple):
-    """One node (or tensor) that cannot be compiled."""
-
-    node: str
-    operator: str
-    opset: str
-    reason: str
-    advice: str
 
 
 def unsupported(issues: list[Issue], file: str) -> UnsupportedError:
@@ -36,4 +24,7 @@ def unsupported(issues: list[Issue], file: str) -> UnsupportedError:
     what = "1 node cannot be compiled" if count == 1 else f"{count} nodes cannot be compiled"
     first = issues[0]
     reason = f"{first.node} ({first.operator}): {first.reason}" + (f" (and {count - 1} more)" if count > 1 else "")
-    return UnsupportedError("\n".join([f"{file}: {what}: {summary}", *lines]), reason)
+    return UnsupportedError("\n".join([f"{file}: {what}: {summary}", *lines]), reason, tuple(issues))
+
+
+__all__ = ["Issue", "unsupported"]

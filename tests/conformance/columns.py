@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from onnx.backend.test.runner import Runner
 
+from planish.compile import compile_file
 from planish.frontend.onnx import read_onnx
 from planish.ir.interp import run_graph
-from planish.onnx_backend import PlanishBackend, made_symbolic
+from planish.onnx_backend import made_symbolic
 
 from .cases import Case
+from .executable import run_executable
+from .isolated import Runner as Isolated
 from .ranks import rank_inputs
+from .second import second_shape
 
 Check = Callable[[Case], None]
 
@@ -36,36 +42,82 @@ def _agree(case: Case, got: list[Any], want: list[Any]) -> None:
             Runner.assert_similar_outputs([np.asarray(theirs)], [np.asarray(mine)], case.rtol, case.atol)
 
 
+_RUNNER = Isolated()  # of this worker process
+
+
+def _run(folder: str, model: onnx.ModelProto, opt: int, data: list[tuple[list[Any], list[Any]]], case: Case) -> None:
+    """Compile, and run where nothing but the runtime can be imported."""
+    place = Path(folder) / "model.so"
+    compile_file(model, place, workers=1, threads=1, opt=opt)
+    for inputs, outputs in data:
+        _agree(case, _RUNNER.run(place, inputs), outputs)
+
+
 def compiled(opt: int, symbolic: bool = False) -> Check:
-    """Compile the model as it is (or with every dimension symbolic), run it, compare as ONNX's own runner does."""
+    """Compile the model as it is (or with every dimension symbolic), run it, compare as ONNX's own runner does. With
+    symbols it runs at a second shape, too, where ONNX's reference evaluator accepts that."""
 
     def check(case: Case) -> None:
         model, data = case.load()
         if symbolic:
+            data = [*data, *second_shape(case, model, data)]
             model = made_symbolic(model, rank_inputs(model))
-        prepared = PlanishBackend.prepare(model, opt=opt)
-        for inputs, outputs in data:
-            _agree(case, list(prepared.run(inputs)), outputs)
+        with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+            _run(folder, model, opt, data, case)
 
     return check
 
 
+def executable(case: Case) -> None:
+    """Compile to an executable and run that on `.npz` files."""
+    model, data = case.load()
+    constants = {t.name for t in model.graph.initializer}
+    names = [i.name for i in model.graph.input if i.name not in constants]
+    with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+        program = Path(folder) / "model"
+        compile_file(model, program, emit="exe", workers=1, threads=1, opt=3)
+        for inputs, outputs in data:
+            _agree(case, run_executable(program, names, inputs, [o.name for o in model.graph.output]), outputs)
+
+
 def _fixed(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto:
-    """The model with its inputs as initializers."""
+    """The model with its inputs as initializers; sequences and optionals are made of those by nodes."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
-    names = [i.name for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
+    infos = [i for i in model.graph.input if i.name not in {t.name for t in model.graph.initializer}]
     del fixed.graph.input[:]
-    for name, value in zip(names, inputs, strict=False):
-        fixed.graph.initializer.append(numpy_helper.from_array(value, name))
+    del fixed.graph.node[:]
+    for info, value in zip(infos, inputs, strict=False):
+        _put(fixed.graph, info.name, value, info.type)
+    fixed.graph.node.extend(model.graph.node)
     return fixed
+
+
+def _put(graph: onnx.GraphProto, name: str, value: Any, type: onnx.TypeProto) -> None:
+    if type.WhichOneof("value") == "optional_type":
+        inner = type.optional_type.elem_type
+        if value is None:
+            graph.node.append(helper.make_node("Optional", [], [name], type=inner))
+        else:
+            _put(graph, f"{name} (element)", value, inner)
+            graph.node.append(helper.make_node("Optional", [f"{name} (element)"], [name]))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            graph.initializer.append(numpy_helper.from_array(np.asarray(item), f"{name}.{i}"))
+        names = [f"{name}.{i}" for i in range(len(value))]
+        dtype = type.sequence_type.elem_type.tensor_type.elem_type
+        kind = helper.make_node("SequenceConstruct", names, [name]) if value else None
+        graph.node.append(kind or helper.make_node("SequenceEmpty", [], [name], dtype=dtype))
+    else:
+        graph.initializer.append(numpy_helper.from_array(value, name))
 
 
 def constant(case: Case) -> None:
     """All inputs as initializers: everything is known while compiling."""
     model, data = case.load()
     for inputs, outputs in data:
-        _agree(case, list(PlanishBackend.prepare(_fixed(model, inputs), opt=3).run([])), outputs)
+        with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+            _run(folder, _fixed(model, inputs), 3, [([], outputs)], case)
 
 
 def folded(case: Case) -> None:
@@ -90,6 +142,7 @@ COLUMNS: dict[str, Check] = {
     "O3": compiled(3),
     "dynamic": compiled(3, symbolic=True),
     "constant": constant,
+    "executable": executable,
     "interpreted": interpreted,
     "folded": folded,
 }
