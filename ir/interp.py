@@ -111,10 +111,13 @@ def _run_region(
     that are visible around the region."""
     left = {v: len(v.uses) for v in region.params}
     arrays: dict[Value, Array] = {**(outer or {}), **dict(zip(region.params, arguments, strict=True))}
+    checks = _test([op for op in region if isinstance(op, Check)], symbols)
     for op in region:
         if op.terminator:
             return [arrays[v] for v in op.inputs]
         results = _run_op(op, arrays, symbols)
+        if checks and isinstance(op, Bind | HostOp | PlanIf | Loop):
+            checks = _test(checks, symbols)
         for value, array in zip(op.results, results, strict=True):
             left[value] = len(value.uses)
             if left[value]:
@@ -124,6 +127,14 @@ def _run_region(
             if not left[v]:
                 del arrays[v]
     return []
+
+
+def _test(checks: Sequence[Check], symbols: Mapping[str, int]) -> list[Check]:
+    """Test those whose symbols are known, as compiled code does when a program begins; gives the others."""
+    known = [check for check in checks if check.symbols_read <= symbols.keys()]
+    for check in known:
+        check.test(symbols)
+    return [check for check in checks if check not in known]
 
 
 def _run_op(op: Op, arrays: Mapping[Value, Array], symbols: dict[str, int]) -> Sequence[Array]:
