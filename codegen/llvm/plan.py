@@ -193,13 +193,13 @@ def loop_options(op: PlanLoop) -> dict[str, Any]:
 
 
 def raw_bytes(value: ConstantData) -> bytes:
-    """The elements, row-major and little endian; those of 4 bits two in a byte."""
+    """The elements, row-major and little endian; those of less than a byte packed, the first in the low bits."""
     array = np.ascontiguousarray(value.array())
-    if DTYPES[value.dtype].bits >= 8:
+    bits = DTYPES[value.dtype].bits
+    if bits >= 8:
         return array.tobytes()
-    codes = array.astype(np.int8).reshape(-1).view(np.uint8) & 15
-    codes = np.append(codes, np.zeros(codes.size % 2, np.uint8))
-    return (codes[::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
+    codes = np.unpackbits(array.reshape(-1, 1).view(np.uint8), axis=1, bitorder="little")
+    return np.packbits(codes[:, :bits], bitorder="little").tobytes()
 
 
 def is_inline(type: TensorType) -> bool:
