@@ -23,6 +23,7 @@ from planish.passes.schedule.cpu import schedule_kernel
 
 V2, V3, V4, NATIVE = (target_for(name) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4", ""))
 VNNI, NEON = target_for("znver4"), target_for("neoverse-n2", "aarch64-linux-gnu")
+DOTPROD = target_for("neoverse-n1", "aarch64-linux-gnu")
 OLD_NEON = target_for("generic", "aarch64-linux-gnu")
 RUNS = [t for t in (V2, V3, V4, NATIVE) if set(t.features) <= set(NATIVE.features)]
 
@@ -83,6 +84,8 @@ def test_sums_of_bf16_pairs_are_sums_in_f32(target: TargetInfo) -> None:
         (V2, "i8 i8", "pmaddwd"),
         (V3, "bf16 bf16", "vfmadd"),
         (NEON, "u8 i8", "usdot"),
+        (NEON, "u8 u8", "udot"),
+        (DOTPROD, "u8 i8", "sdot"),
         (OLD_NEON, "u8 i8", "mla"),
     ],
     ids=lambda v: v.cpu if isinstance(v, TargetInfo) else v,

@@ -5,7 +5,7 @@ lanes share. Sums of integers wrap and are exact on every path, so no path satur
 
 - AVX512-VNNI, AVX-VNNI: `vpdpbusd` (u8 x s8). Of factors of one sign one is moved by 128, which is undone exactly.
 - other x86-64: even and odd elements widened in place to 16 bits, `pmaddwd` (never `pmaddubsw`: it saturates).
-- aarch64 with i8mm: `usdot`; elsewhere: one multiplication for each element of the group.
+- aarch64: `sdot`, `udot`, and `usdot` where i8mm is there; elsewhere: one multiplication for each element of the group.
 
 bf16: `vdpbf16ps` takes subnormals for zeros and rounds once for two products; it is used where the target has it, so
 results may differ in their last bits. Elsewhere both halves are widened by a shift, for two multiply-adds.
@@ -157,11 +157,11 @@ class Step:
             return self._bf16(acc, other, lanes)
         width = lanes.ty.lanes
         if self._vnni(width):
-            return self._busd(acc, other, lanes)
+            return self._mixed(acc, other, lanes, self._vpdpbusd)
         if self.target.architecture == "x86_64" and self._pmadd(width):
             return self._words(acc, other, lanes)
-        if self.target.has("i8mm") and width == 4:
-            return self._usdot(acc, other, lanes)
+        if self.target.has("dotprod") and width == 4:
+            return self._neon(acc, other, lanes)
         return self._single(acc, other, lanes)
 
     # -- integers -----------------------------------------------------------------------------------------------
@@ -169,21 +169,36 @@ class Step:
     def _vnni(self, width: int) -> bool:
         return native_dot(self.target) == "vpdpbusd" and width in (4, 8, 16) and width * 4 <= self.target.vector_bytes
 
-    def _busd(self, acc: V, other: V, lanes: V) -> V:
-        return self._mixed(acc, other, lanes, self._vpdpbusd)
-
     def _vpdpbusd(self, acc: V, unsigned: V, signed: V) -> V:
         bytes_ = Ty("i8", acc.ty.lanes * 4)
         name = f"llvm.x86.avx512.vpdpbusd.{acc.ty.lanes * 32}"
         return self.b.call(name, acc.ty, [acc, self.b.bitcast(unsigned, bytes_), self.b.bitcast(signed, bytes_)])
 
-    def _usdot(self, acc: V, other: V, lanes: V) -> V:
-        def usdot(acc: V, unsigned: V, signed: V) -> V:
-            bytes_ = Ty("i8", 16)
-            args = [acc, self.b.bitcast(unsigned, bytes_), self.b.bitcast(signed, bytes_)]
-            return self.b.call("llvm.aarch64.neon.usdot.v4i32.v16i8", acc.ty, args)
+    def _neon(self, acc: V, other: V, lanes: V) -> V:
+        """Factors of one kind always have an instruction, mixed ones not everywhere: there, the unsigned one is moved
+        by 128, and 128 times the sum of the other one added."""
+        spread = self._spread(other, 4)
+        if self.other_dtype == self.lane_dtype:
+            return self._neon_dot("sdot" if self.lane_dtype == "i8" else "udot", acc, spread, lanes)
+        if self.target.has("i8mm"):
+            unsigned, signed = (spread, lanes) if self.other_dtype == "u8" else (lanes, spread)
+            return self._neon_dot("usdot", acc, unsigned, signed)
+        moved, kept = (other, lanes) if self.other_dtype == "u8" else (lanes, other)
+        found = self._memo.get(("moved", moved.text))
+        if found is None:
+            found = self.b.op("xor", moved, number(-0x7F7F7F80, moved.ty))
+            found = self._memo["moved", moved.text] = self.b.splat(found, 4)
+        kept = self._spread(kept, 4)
+        extra = self._memo.get(("sum", kept.text))
+        if extra is None:
+            total = self._neon_dot("sdot", V(acc.ty, "zeroinitializer"), kept, number(0x01010101, acc.ty))
+            extra = self._memo["sum", kept.text] = self.b.op("shl", total, number(7, acc.ty))
+        return self.b.op("add", self._neon_dot("sdot", acc, found, kept), extra)
 
-        return self._mixed(acc, other, lanes, usdot)
+    def _neon_dot(self, name: str, acc: V, a: V, w: V) -> V:
+        bytes_ = Ty("i8", 16)
+        args = [acc, self.b.bitcast(a, bytes_), self.b.bitcast(w, bytes_)]
+        return self.b.call(f"llvm.aarch64.neon.{name}.v4i32.v16i8", acc.ty, args)
 
     def _mixed(self, acc: V, other: V, lanes: V, dot: _Dot) -> V:
         """With an instruction of unsigned by signed bytes. Of two factors of one kind, one is moved by 128 into the

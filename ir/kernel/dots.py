@@ -120,4 +120,4 @@ def native_dot(target: TargetInfo, dtype: str = "u8") -> str:
         return "vdpbf16ps" if target.has("avx512bf16") else ""
     if target.has("avx512vnni") or (target.has("avxvnni") and target.vector_bytes <= 32):
         return "vpdpbusd"
-    return "usdot" if target.has("i8mm") else ""
+    return "usdot" if target.has("i8mm") else "sdot" if target.has("dotprod") else ""
