@@ -52,6 +52,16 @@ class Assumptions:
         if len(names) == 2 and difference in (sym(names[0]) - sym(names[1]), sym(names[1]) - sym(names[0])):
             keep, drop = sorted(names, key=lambda name: (name.startswith("?"), name in self.free, name))
             return None if keep.startswith("?") else (drop, sym(keep))
+        return self._isolated(difference, names)
+
+    def _isolated(self, difference: Expr, names: list[str]) -> tuple[str, Dim] | None:
+        """The symbol that stands alone in a linear equation, as an expression of the others."""
+        if any(name.startswith("?") for name in names):
+            return None
+        for name in names:
+            if abs(difference.coefficient(name)) == 1:
+                rest = difference - sym(name) * difference.coefficient(name)
+                return name, as_dim(rest * -difference.coefficient(name))
         return None
 
 

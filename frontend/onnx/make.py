@@ -7,6 +7,7 @@ import math
 import numpy as np
 from onnx import AttributeProto
 
+from ...ir.assume import assume_equal
 from ...ir.constants import ConstantData
 from ...ir.core import Value
 from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, product
@@ -170,6 +171,7 @@ def one_hot_of(node: Node, axis: int, depth: Dim) -> Value:
     """OneHot of a depth that is known."""
     indices, values = node.value(0), node.value(2)
     rank = node.rank(0) + 1
+    assume_equal(values.tensor.dims[0], 2)
     if indices.tensor.dtype != "i64":
         indices = node.make(Cast, indices, "i64")
     zero, end = node.splat(0, "i64"), node.scope.number(depth, "i64")

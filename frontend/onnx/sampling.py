@@ -215,7 +215,7 @@ def _bilinear_at(
 @converter("AffineGrid")
 def affine_grid(node: Node) -> Value:
     """AffineGrid: every place of the picture under a linear map; `size` is known, or the declared shape tells it."""
-    theta, known, declared = Calc(node, node.value(0)), node.known(1), node.declared(0)
+    theta, known, declared = Calc(node, node.value(0)), node.known(1, node.binding), node.declared(0)
     if known is not None:
         sizes: list[Dim] = [*known.dims.reshape(-1)][2:]
     elif declared is not None:
@@ -227,7 +227,10 @@ def affine_grid(node: Node) -> Value:
     else:
         raise node.unknown(1, "the size")
     space = len(sizes)
-    if node.dims_of(theta.value)[1:] != (space, space + 1):
+    have = node.dims_of(theta.value)[1:]
+    for d, n in zip(have, (space, space + 1), strict=False):
+        assume_equal(d, n)
+    if len(have) != 2 or any(isinstance(d, int) and d != space + i for i, d in enumerate(have)):
         raise node.error(f"expected theta of shape [N, {space}, {space + 1}], got {node.type(0)}")
     aligned = node.integer("align_corners", 0) != 0
     count = node.dims_of(theta.value)[0]

@@ -375,9 +375,9 @@ def depth_to_space(node: Node) -> Value:
     """DepthToSpace: blocks of channels become blocks of space."""
     n, c, h, w = _four(node)
     block, mode = node.integer("blocksize"), node.string("mode", "DCR")
-    if block < 1 or c % (block * block):
+    if block < 1 or (isinstance(c, int) and c % (block * block)):
         raise node.error(f"blocksize: expected its square to divide {c} channels, got {block}")
-    few = c // (block * block)
+    few = _part_of(c, block * block)
     shape, perm = (n, block, block, few, h, w), (0, 3, 4, 1, 5, 2)
     if mode == "CRD":
         shape, perm = (n, few, block, block, h, w), (0, 1, 4, 2, 5, 3)
@@ -390,20 +390,28 @@ def space_to_depth(node: Node) -> Value:
     """SpaceToDepth: blocks of space become blocks of channels."""
     n, c, h, w = _four(node)
     block = node.integer("blocksize")
-    h, w = fixed(node, h, "the height"), fixed(node, w, "the width")
-    if block < 1 or h % block or w % block:
+    if block < 1 or any(isinstance(d, int) and d % block for d in (h, w)):
         raise node.error(f"blocksize: expected a divisor of {h} and {w}, got {block}")
-    shape: tuple[Dim, ...] = (n, c, h // block, block, w // block, block)
+    high, wide = _part_of(h, block), _part_of(w, block)
+    shape: tuple[Dim, ...] = (n, c, high, block, wide, block)
     perm = (0, 1, 3, 5, 2, 4) if node.string("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
     y = _chain(node, (Reshape, shape), (Transpose, perm))
-    return node.make(Reshape, y, (n, c * block * block, h // block, w // block))
+    return node.make(Reshape, y, (n, as_dim(as_expr(c) * block * block), high, wide))
 
 
-def _four(node: Node) -> tuple[Dim, int, Dim, Dim]:
+def _part_of(size: Dim, count: int) -> Dim:
+    """The size of one of `count` equal parts; a remainder ends the run."""
+    part = as_dim(as_expr(size) // count)
+    if as_expr(part) * count != size:
+        require_zero(as_expr(part) * count - size)
+    return part
+
+
+def _four(node: Node) -> tuple[Dim, Dim, Dim, Dim]:
     dims = node.shape(0)
     if len(dims) != 4:
         raise node.error(f"expected an input of rank 4, got {node.type(0)}")
-    return dims[0], fixed(node, dims[1], "the number of channels"), dims[2], dims[3]
+    return dims[0], dims[1], dims[2], dims[3]
 
 
 def _chain(node: Node, *steps: tuple[type[Op], Sequence[Dim]]) -> Value:

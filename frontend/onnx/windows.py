@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...ir.assume import assume_equal
 from ...ir.expr import Dim, Expr, as_dim
 from .node import Node
 from .scope import Unsupported
@@ -66,6 +67,11 @@ def kernel_shape(node: Node, weight: tuple[Dim, ...] | None, rank: int) -> tuple
     if weight is None:
         kernel = node.ints("kernel_shape") if given is None else given
     else:
+        if given is not None and len(given) == len(weight):  # what the attribute says of symbols goes into the inputs
+            for d, k in zip(weight, given, strict=True):
+                assume_equal(d, k)
+            if any(isinstance(d, Expr) for d in weight):
+                return tuple(given)
         kernel = [fixed(node, d, "the weight's shape") for d in weight]
         if given is not None and given != kernel:
             raise node.error(f"kernel_shape: expected {kernel}, the weight's shape, got {given}")
