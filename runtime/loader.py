@@ -175,9 +175,9 @@ def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:
     if unknown:
         raise InputError(f"inputs: the model has no input {', '.join(unknown)}; expected {expected}")
     missing = [
-        f"{log_text(p.name)} ({p.dtype}{'[*]' if p.shape is None else list(p.shape)})"
+        f"{log_text(p.name)} ({p.dtype}{'' if not is_plain(p.dtype) else '[*]' if p.shape is None else list(p.shape)})"
         for p in ports
-        if p.name not in inputs
+        if p.name not in inputs and not p.dtype.startswith("optional<")
     ]
     if missing:
         raise InputError(f"inputs: missing {', '.join(missing)}; expected {expected}")

@@ -76,10 +76,20 @@ static bool conforms(type_text type, const planish_object *object, const planish
 typedef struct maker {
   planish_budget *budget;
   const char *problem; /* what is wrong */
+  planish_status status;
 } maker;
 
 static planish_object *wrong(maker *m, const char *problem) {
-  if (!m->problem) m->problem = problem;
+  if (m->problem) return NULL;
+  m->problem = problem;
+  m->status = PLANISH_INVALID_ARGUMENT;
+  return NULL;
+}
+
+static planish_object *no_memory(maker *m) {
+  if (m->problem) return NULL;
+  m->problem = planish_no_memory(m->budget);
+  m->status = PLANISH_OUT_OF_MEMORY;
   return NULL;
 }
 
@@ -99,7 +109,7 @@ static planish_object *make_tensor(maker *m, const planish_tensor *tensor) {
   if (bytes && ((uintptr_t)data + tensor->byte_offset) % size) return wrong(m, "a tensor's data is not aligned");
   planish_object *object = planish_tensor_borrow(m->budget, tensor->dtype, tensor->ndim, tensor->shape,
                                                  data ? data + tensor->byte_offset : NULL);
-  return object ? object : wrong(m, planish_no_memory(m->budget));
+  return object ? object : no_memory(m);
 }
 
 static planish_object *make_strings(maker *m, const planish_value *value) {
@@ -109,14 +119,14 @@ static planish_object *make_strings(maker *m, const planish_value *value) {
   const uint64_t *lengths = value->as.strings.lengths;
   if (count < 0) return wrong(m, "the strings' shape is wrong or too large");
   planish_object *object = planish_strings_new(m->budget, value->as.strings.ndim, value->as.strings.shape);
-  if (!object) return wrong(m, planish_no_memory(m->budget));
+  if (!object) return no_memory(m);
   for (int64_t i = 0; i < count; i++) {
     const char *text = value->as.strings.data ? value->as.strings.data[i] : NULL;
     uint64_t length = lengths ? lengths[i] : text ? strlen(text) : 0;
     bool missing = !text && (length || !lengths);
     if (!missing && planish_strings_add(object, text, length)) continue;
     planish_release(object);
-    return wrong(m, missing ? "a string is NULL" : planish_no_memory(m->budget));
+    return missing ? wrong(m, "a string is NULL") : no_memory(m);
   }
   return object;
 }
@@ -125,14 +135,14 @@ static planish_object *make_sequence(maker *m, const planish_value *value, int d
   int64_t count = value->as.sequence.count;
   if (count < 0 || (count && !value->as.sequence.items)) return wrong(m, "a sequence's items are missing");
   planish_object *sequence = planish_sequence_new(m->budget, count);
-  if (!sequence) return wrong(m, planish_no_memory(m->budget));
+  if (!sequence) return no_memory(m);
   for (int64_t i = 0; i < count; i++) {
     planish_object *item = make_object(m, &value->as.sequence.items[i], depth + 1);
     bool added = item && planish_sequence_add(sequence, item);
     planish_release(item);
     if (added) continue;
     planish_release(sequence);
-    return wrong(m, planish_no_memory(m->budget));
+    return no_memory(m);
   }
   return sequence;
 }
@@ -150,7 +160,8 @@ static planish_object *make_map(maker *m, const planish_value *value, int depth)
   if (values) {
     bool fits = keys->kind != PLANISH_OBJECT_SEQUENCE && is_column(keys, keys->count) && is_column(values, keys->count);
     map = fits ? planish_map_new(m->budget, keys, values) : NULL;
-    if (!map) wrong(m, fits ? planish_no_memory(m->budget) : "a map's keys and values differ in number or dimensions");
+    if (!fits) wrong(m, "a map's keys and values differ in number or dimensions");
+    else if (!map) no_memory(m);
   }
   planish_release(keys);
   planish_release(values);
@@ -166,7 +177,7 @@ static planish_object *make_object(maker *m, const planish_value *value, int dep
     case PLANISH_MAP: return make_map(m, value, depth);
     case PLANISH_ABSENT: {
       planish_object *absent = planish_absent_new(m->budget);
-      return absent ? absent : wrong(m, planish_no_memory(m->budget));
+      return absent ? absent : no_memory(m);
     }
   }
   return wrong(m, "a value's kind is unknown");
@@ -210,11 +221,10 @@ planish_status planish_set_input_value(planish_context *context, int32_t index, 
   const planish_io_spec *spec = &module->inputs[index];
   bool plain = planish_is_tensor_type(spec->dtype);
   if (plain && value->kind == PLANISH_TENSOR) return planish_set_input(context, index, &value->as.tensor);
-  maker m = {&context->control->budget, NULL};
+  maker m = {&context->control->budget, NULL, PLANISH_OK};
   planish_object *object = make_object(&m, value, 0);
   if (!object)
-    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "input %s: %s", planish_quote(&name, spec->name),
-                       m.problem ? m.problem : "out of memory");
+    return planish_say(&context->message, m.status, "input %s: %s", planish_quote(&name, spec->name), m.problem);
   const planish_object *odd;
   type_text wanted;
   planish_status status = PLANISH_OK;
