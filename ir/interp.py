@@ -24,6 +24,7 @@ from .ops.host.control import If as PlanIf
 from .ops.host.control import Loop
 from .ops.symbols import known_symbols
 from .program import Alloc, Call, If, Input, Output, Program, View, Weight
+from .scalar import cast as cast_scalar
 from .types import DTYPES, TensorType
 
 Array = Any
@@ -216,10 +217,40 @@ def run_program(module: Module, inputs: Mapping[str, Array], name: str = "progra
         program = programs[0]
     given = sorted((op for op in program.walk() if isinstance(op, Input)), key=lambda op: op.index)
     labels = [op.label or str(op.index) for op in given]
-    arrays, symbols = _inputs([op.result for op in given], labels, inputs, program.attributes)
+    ports = [_port(op, program.attributes.get("inputs", ())) for op in given]
+    arrays, symbols = _inputs(ports, labels, inputs, program.attributes)
+    arrays = [pack_bits(a, p.tensor.dtype) if _is_packed(p.type) else a for a, p in zip(arrays, ports, strict=True)]
     machine = _ProgramMachine(module, program, dict(zip(given, arrays, strict=True)), symbols)
     machine.region(program.body)
-    return {label: buffer.array() for label, buffer in machine.outputs.items()}
+    types = {name: concrete(type, symbols) for name, type in program.attributes.get("outputs", ()) if _is_packed(type)}
+    found = {label: buffer.array() for label, buffer in machine.outputs.items()}
+    return found | {n: unpack_bits(found[n], t.dtype, t.static_shape) for n, t in types.items()}
+
+
+def _is_packed(type: Any) -> bool:
+    """True for tensors of which several elements share a byte in the caller's memory."""
+    return isinstance(type, TensorType) and 0 < DTYPES[type.dtype].bits < 8
+
+
+def _port(op: Input, types: Sequence[tuple[str, Any]]) -> Value:
+    """An input as the caller sees it: the program's buffer of a packed one holds bytes."""
+    logical = types[op.index][1] if op.index < len(types) else op.result.type
+    return Value(logical) if _is_packed(logical) else op.result
+
+
+def pack_bits(array: Array, dtype: str) -> Array:
+    """Elements of less than a byte, the first in the low bits of the first byte."""
+    bits = DTYPES[dtype].bits
+    codes = np.unpackbits(np.asarray(array).reshape(-1, 1).view(np.uint8), axis=1, bitorder="little")
+    return np.packbits(codes[:, :bits], bitorder="little")
+
+
+def unpack_bits(data: Array, dtype: str, shape: Sequence[int]) -> Array:
+    """The inverse of `pack_bits`."""
+    bits, count = DTYPES[dtype].bits, int(np.prod(shape, dtype=np.int64))
+    codes = np.unpackbits(data, bitorder="little")[: count * bits].reshape(count, bits)
+    code = np.packbits(codes, axis=1, bitorder="little").reshape(shape)
+    return cast_scalar(code, dtype) if DTYPES[dtype].kind != "float8" else code.view(DTYPES[dtype].numpy)
 
 
 class _ProgramMachine:

@@ -8,7 +8,7 @@ Every backend and the interpreter implement this one table (`FUNCTIONS`) and run
 - Comparisons with NaN are false, `ne` is true. `sign(NaN)` is NaN, `sign(0)` is 0.
 - `round` rounds halves to even. Casts: float to integer truncates and saturates, NaN gives 0; integer to a narrower
   integer wraps; anything to bool is `x != 0` (NaN gives true); to f16/bf16 rounds to nearest even. `bitcast` keeps the
-  bits; both types are equally wide.
+  bits; both types are equally wide (a 4-bit float is its code in a byte).
 - f32 and f64 functions are within 2 ulp of the exact value (`tanh`, `erf`, `sigmoid` 4 ulp); f16 and bf16 are
   computed in f32 and rounded once per function.
 """

@@ -22,8 +22,8 @@ from .expr import ceildiv as _ceildiv
 @dataclass(frozen=True)
 class DTypeInfo:
     """Facts about one element type. `bits` is the width of one element (sub-byte types are packed in storage);
-    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (moved and converted, nothing else), `string`; `numpy` is
-    the type that the interpreter computes in."""
+    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (8 or 4 bits: moved and converted, nothing else), `string`;
+    `numpy` is the type that the interpreter computes in."""
 
     name: str
     bits: int
@@ -46,11 +46,13 @@ DTYPES: dict[str, DTypeInfo] = dict(
         _info("bf16", 16, "float", ml_dtypes.bfloat16),
         _info("f32", 32, "float", np.float32),
         _info("f64", 64, "float", np.float64),
+        _info("i2", 2, "int", ml_dtypes.int2),
         _info("i4", 4, "int", ml_dtypes.int4),
         _info("i8", 8, "int", np.int8),
         _info("i16", 16, "int", np.int16),
         _info("i32", 32, "int", np.int32),
         _info("i64", 64, "int", np.int64),
+        _info("u2", 2, "uint", ml_dtypes.uint2),
         _info("u4", 4, "uint", ml_dtypes.uint4),
         _info("u8", 8, "uint", np.uint8),
         _info("u16", 16, "uint", np.uint16),
@@ -62,6 +64,7 @@ DTYPES: dict[str, DTypeInfo] = dict(
         _info("f8e5m2", 8, "float8", ml_dtypes.float8_e5m2),
         _info("f8e5m2fnuz", 8, "float8", ml_dtypes.float8_e5m2fnuz),
         _info("f8e8m0", 8, "float8", ml_dtypes.float8_e8m0fnu),
+        _info("f4e2m1", 4, "float8", ml_dtypes.float4_e2m1fn),
         _info("string", 0, "string", np.object_),
     ]
 )

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 from ..ir.constants import Constant, ConstantData
 from ..ir.core import Builder, Graph, Module, Op, Region, Return, Value, Yield
-from ..ir.errors import PlanishError, UnsupportedError
+from ..ir.errors import PlanishError
 from ..ir.expr import Dim, Expr, sym
 from ..ir.kernel.builder import KernelBuilder
 from ..ir.kernel.form import Kernel, KernelOp, Local
 from ..ir.program import Alloc, Call, Input, Output, Program, View, Weight
-from ..ir.types import DTYPES, Layout, TensorType
+from ..ir.types import Layout, TensorType
 from .analysis.guards import guards
 from .analysis.structure import kernel_key
 from .base import Pass
+from .packed import flat, is_packed, pack_region, packed_type, unpack_region
 from .placement import Placement, from_its_start, view_layout
 
 
@@ -82,7 +83,9 @@ class _Lowering:
             if isinstance(op, KernelOp):
                 self.kernel(op)
         for i, value in enumerate(self.graph.results):
-            if self.placement.outputs.get(value) != i:
+            if is_packed(value.tensor.dtype):
+                self.pack(self.buffer(value), self.output(i))
+            elif self.placement.outputs.get(value) != i:
                 self.copy(self.buffer(value), self.output(i), "return")
         self.program.body.append(Yield(()))
 
@@ -136,6 +139,21 @@ class _Lowering:
         """Copy a tensor from one layout to another."""
         self.call(copy_region(source.tensor, target.tensor), [source], [target], loc, "copy")
 
+    def unpack(self, source: Value, type: TensorType) -> Value:
+        """A buffer of `type` with the elements that are packed in `source`."""
+        target = self.builder.insert(Alloc(types=[type.with_layout(Layout())])).result
+        self.call(unpack_region(type), [source], [self.view(target, flat(type))], "input", "unpack")
+        return target
+
+    def pack(self, source: Value, target: Value) -> None:
+        """Copy elements into the caller's packed ones."""
+        type = source.tensor.with_layout(Layout())
+        if source.tensor != type:
+            plain = self.builder.insert(Alloc(types=[type])).result
+            self.copy(source, plain, "return")
+            source = plain
+        self.call(pack_region(type), [self.view(source, flat(type))], [target], "return", "pack")
+
     def fill(self, buffer: Value, loc: str) -> None:
         """Write the zeros around `buffer`, once per run."""
         if buffer in self.to_fill:
@@ -178,7 +196,10 @@ class _Lowering:
             return self.operand(value, value)
         if value.op is None:
             index = self.graph.params.index(value)
-            return self.named(Input(index, value.name, types=[value.type]), value.name)
+            packed = is_packed(value.tensor.dtype)
+            type = packed_type(value.tensor) if packed else value.type
+            given = self.named(Input(index, value.name, types=[type]), value.name)
+            return self.unpack(given, value.tensor) if packed else given
         if value in place.outputs:
             return self.output(place.outputs[value])
         if value in place.inside or value in place.alias:
@@ -194,6 +215,7 @@ class _Lowering:
         """The caller's buffer of output number `index`."""
         name = self.graph.result_names[index] if index < len(self.graph.result_names) else f"output{index}"
         type = self.graph.results[index].tensor.with_layout(Layout())
+        type = packed_type(type) if is_packed(type.dtype) else type
         return self.named(Output(index, name, types=[type]), name)
 
     def named(self, op: Op, name: str) -> Value:
@@ -226,11 +248,6 @@ def _interface(graph: Graph) -> dict[str, object]:
     only) is a symbol of its own there; `derived` says what it must be."""
     symbols: dict[str, None] = {}
     for value in [*graph.params, *graph.results]:
-        if DTYPES[value.tensor.dtype].bits < 8:
-            # Callers pack them two in a byte; kernels take one byte for each.
-            raise UnsupportedError(
-                f"{value.name}: inputs and outputs of {value.tensor.dtype}; convert them in the model"
-            )
         for dim in value.tensor.dims:
             if not isinstance(dim, int):
                 symbols.update(dict.fromkeys(sorted(dim.symbols())))

@@ -15,6 +15,7 @@ from ..ir.expr import Dim, as_expr, const
 from ..ir.kernel.form import KernelOp
 from ..ir.types import ROW_MAJOR, Layout, TensorType
 from .analysis.movement import Box, Move, box, covers, moves, same_bytes
+from .packed import is_packed
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Placement:
     def _direct_outputs(self) -> None:
         for i, value in enumerate(self.graph.results):
             own = isinstance(value.op, KernelOp) and value.tensor.layout == ROW_MAJOR
+            own = own and not is_packed(value.tensor.dtype)  # a kernel of its own writes those
             if own and len(value.uses) == 1:
                 self.outputs[value] = i
 

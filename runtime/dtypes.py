@@ -1,7 +1,7 @@
 """Element types by name, and the NumPy types that carry them.
 
 Types that NumPy lacks are those of `ml_dtypes` if that package is there, else unsigned integers with the same bits.
-4-bit types are one element in a byte in NumPy, two in a byte in memory that the compiled code sees.
+Types of 4 and 2 bits are one element in a byte in NumPy, two or four in a byte in memory that the compiled code sees.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _TABLE: dict[str, tuple[int, int, str | None, str | None, str]] = {
     "c64": (5, 64, "complex64", None, "complex64"),
     "c128": (5, 128, "complex128", None, "complex128"),
     "bf16": (4, 16, None, "bfloat16", "bfloat16"),
+    "i2": (0, 2, None, "int2", "int2"),
+    "u2": (1, 2, None, "uint2", "uint2"),
     "i4": (0, 4, None, "int4", "int4"),
     "u4": (1, 4, None, "uint4", "uint4"),
     "f8e4m3fn": (10, 8, None, "float8_e4m3fn", "float8e4m3fn"),
@@ -87,8 +89,8 @@ def dtype_from_dlpack(code: int, bits: int) -> str:
 
 
 def is_packed(name: str) -> bool:
-    """Are two elements in one byte?"""
-    return _TABLE[name][1] == 4
+    """Are several elements in one byte?"""
+    return _TABLE[name][1] < 8
 
 
 def ort_type(name: str) -> str:
@@ -112,21 +114,29 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
     return str(dtype)
 
 
-def pack(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """4-bit elements, one in a byte -> two in a byte, the first in the low half."""
-    bits = array.view(np.uint8).ravel() & 15
-    if bits.size % 2:
-        bits = np.append(bits, np.uint8(0))
-    return bits[0::2] | (bits[1::2] << 4)
+def packed_bytes(name: str, count: int) -> int:
+    """Bytes of `count` elements of a packed type."""
+    return (count * _TABLE[name][1] + 7) // 8
+
+
+def pack(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """Elements of a packed type, one in a byte -> two or four in a byte, the first in the low bits."""
+    width = _TABLE[name][1]
+    bits = array.view(np.uint8).ravel() & ((1 << width) - 1)
+    bits = np.append(bits, np.zeros(-bits.size % (8 // width), np.uint8)).reshape(-1, 8 // width)
+    shifted = bits << (np.arange(8 // width, dtype=np.uint8) * width)
+    return np.bitwise_or.reduce(shifted.astype(np.uint8), axis=1)
 
 
 def unpack(data: np.ndarray[Any, Any], name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """The inverse of `pack`; signed integers are sign-extended when they are stored in plain bytes."""
-    bits = np.empty(data.size * 2, np.uint8)
-    bits[0::2], bits[1::2] = data & 15, data >> 4
-    bits = bits[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
-    if name == "i4":
-        signed = (bits.astype(np.int8) ^ 8) - 8
-        return signed.astype(numpy_dtype(name)) if numpy_dtype(name) != raw_dtype(name) else signed.view(np.uint8)
+    code, width = _TABLE[name][:2]
+    shifts = np.arange(8 // width, dtype=np.uint8) * width
+    bits = (data.reshape(-1, 1) >> shifts & ((1 << width) - 1)).astype(np.uint8)
+    bits = bits.reshape(-1)[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
     own = numpy_dtype(name)
+    if code == 0:
+        top = 1 << (width - 1)
+        signed = (bits.astype(np.int8) ^ top) - top
+        return signed.astype(own) if own != raw_dtype(name) else signed.view(np.uint8)
     return bits.view(own) if name == "f4e2m1" else bits.astype(own)

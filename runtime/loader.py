@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from ._core import Array, Context, Core
-from .dtypes import accepted_dtypes, dtype_name, is_packed, numpy_dtype, pack, unpack
+from .dtypes import accepted_dtypes, dtype_name, is_packed, numpy_dtype, pack, packed_bytes, unpack
 from .errors import ArtifactError, InputError, LoadError, RunError
 from .escape import log_text
 from .manifest import Manifest, Port
@@ -228,11 +228,11 @@ def _array(value: Any, port: Port, *, copy: bool = True) -> Array:
 
 
 def _set_inputs(core: Core, context: Context, arrays: list[Array | Prepared]) -> None:
-    """Bind the arrays. Packed copies of 4-bit arrays replace them in `arrays`, which keeps them alive."""
+    """Bind the arrays. Packed copies of arrays of 4 or 2 bits replace them in `arrays`, which keeps them alive."""
     for index, (array, port) in enumerate(zip(arrays, core.inputs, strict=True)):
         shape = () if isinstance(array, Prepared) else array.shape
         if not isinstance(array, Prepared) and is_packed(port.dtype):
-            arrays[index] = pack(array)
+            arrays[index] = pack(array, port.dtype)
         context.set_input(core, index, arrays[index], shape)
 
 
@@ -244,8 +244,8 @@ def _set_outputs(core: Core, context: Context, results: list[Array | None], memo
 def _new_outputs(
     core: Core, context: Context, given: Mapping[str, Array]
 ) -> tuple[list[Array | None], list[Array | None]]:
-    """Arrays for the results, and the memory behind each: the array itself, or the packed bytes of a 4-bit one. None
-    for what is known after the run only."""
+    """Arrays for the results, and the memory behind each: the array itself, or packed bytes. None for
+    what is known after the run only."""
     unknown = [log_text(str(name)) for name in given if name not in {port.name for port in core.outputs}]
     if unknown:
         raise InputError(f"outputs: the model has no output {', '.join(unknown)}")
@@ -265,7 +265,8 @@ def _new_outputs(
                 f"got {dtype_name(array.dtype)}"
             )
         results.append(array)
-        memory.append(np.empty((array.size + 1) // 2, np.uint8) if is_packed(port.dtype) else array)
+        packed = is_packed(port.dtype)
+        memory.append(np.empty(packed_bytes(port.dtype, array.size), np.uint8) if packed else array)
     return results, memory
 
 

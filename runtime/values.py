@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from ._native import Map, Strings, Tensor, Value
-from .dtypes import dlpack_code, dtype_from_dlpack, is_packed, numpy_dtype, pack, unpack
+from .dtypes import dlpack_code, dtype_from_dlpack, is_packed, numpy_dtype, pack, packed_bytes, unpack
 from .errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -127,7 +127,7 @@ class Prepared:
         array = self._array(value, dtype)
         shape = (c_int64 * max(array.ndim, 1))(*array.shape)
         code, bits = dlpack_code(dtype)
-        memory = pack(array) if is_packed(dtype) else array
+        memory = pack(array, dtype) if is_packed(dtype) else array
         self._keep += [memory, shape]
         made = Value(kind=TENSOR)
         tensor: Tensor = made.data.tensor
@@ -149,7 +149,7 @@ def _read_tensor(tensor: Tensor) -> Array:
     shape = _dims(tensor.shape, tensor.ndim)
     name = dtype_from_dlpack(tensor.dtype.code, tensor.dtype.bits)
     dtype, count = numpy_dtype(name), int(np.prod(shape, dtype=np.int64))
-    size = (count + 1) // 2 if is_packed(name) else count * dtype.itemsize
+    size = packed_bytes(name, count) if is_packed(name) else count * dtype.itemsize
     memory = np.empty(size, np.uint8)
     if size:
         ctypes.memmove(memory.ctypes.data, tensor.data, size)

@@ -99,18 +99,22 @@ CASES = [
 ]
 
 
+def _eight(dtype: str) -> type[np.int8] | type[np.uint8]:
+    return np.int8 if DTYPES[dtype].kind == "int" else np.uint8
+
+
 def check_nibbles(fn: str, dtype: str, arrays: list[np.ndarray], lanes: int) -> None:
-    """4-bit integers: as 8-bit ones, wrapped."""
-    eight = np.int8 if dtype == "i4" else np.uint8
+    """Integers of 4 and 2 bits: as 8-bit ones, wrapped."""
+    eight, count = _eight(dtype), 1 << DTYPES[dtype].bits
     if fn in ("shl", "shr"):
-        arrays[1] = (arrays[1].astype(eight) & 3).astype(arrays[1].dtype)
+        arrays[1] = (arrays[1].astype(eight) & (DTYPES[dtype].bits - 1)).astype(arrays[1].dtype)
     wide = np.asarray(FUNCTIONS[fn].evaluate(*(a.astype(eight) if a.dtype != bool else a for a in arrays)))
     got = run(fn, dtype, arrays, lanes)
     if wide.dtype == bool:
         assert (got == wide).all()
         return
-    low = wide.astype(np.int64) & 15
-    want = np.where((low > 7) & (dtype == "i4"), low - 16, low)
+    low = wide.astype(np.int64) & (count - 1)
+    want = np.where((low >= count // 2) & (eight is np.int8), low - count, low)
     assert (got.astype(np.int64) == want).all()
 
 
@@ -120,7 +124,7 @@ def test_function_at_edge_values(fn: str, dtype: str, lanes: int) -> None:
     arrays = inputs(fn, dtype)
     if fn == "pow" and DTYPES[dtype].kind == "int":
         arrays[1] = np.abs(arrays[1].astype(np.int64) % 5).astype(arrays[1].dtype)  # NumPy has no negative powers
-    if dtype in ("i4", "u4"):
+    if DTYPES[dtype].bits < 8:
         check_nibbles(fn, dtype, arrays, lanes)
         return
     wide = [
@@ -163,10 +167,8 @@ def test_casts_at_edge_values(source: str, target: TargetInfo) -> None:
             values = np.concatenate([values, np.array(more).astype(values.dtype)])
     for to in DTYPE_NAMES:
         with np.errstate(all="ignore"):
-            # 4-bit integers are no integers to NumPy; their values are those of 8-bit ones
-            want = cast(
-                values.astype(np.int8 if source == "i4" else np.uint8) if source in ("i4", "u4") else values, to
-            )
+            # Integers of 4 and 2 bits are no integers to NumPy; their values are those of 8-bit ones.
+            want = cast(values.astype(_eight(source)) if DTYPES[source].bits < 8 else values, to)
         got = run("cast", source, [values], 16, to, target)
         same = (got == want) | ((got != got) & (want != want))
         assert same.all(), (to, values[~same], got[~same], want[~same])

@@ -419,7 +419,7 @@ def test_seeded_inputs_stay_in_range() -> None:
 @pytest.mark.parametrize("count", [0, 1, 4, 5])
 def test_four_bit_types(count: int) -> None:
     values = np.arange(count, dtype=np.uint8) * 3 % 16
-    packed = pack(values.view(raw_dtype("u4")))
+    packed = pack(values.view(raw_dtype("u4")), "u4")
     assert packed.size == (count + 1) // 2
     assert np.array_equal(unpack(packed, "u4", (count,)).astype(np.uint8), values)
     signed = unpack(packed, "i4", (count,)).astype(np.int8)

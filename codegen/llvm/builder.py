@@ -10,7 +10,19 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-_BITS = {"i1": 1, "i4": 4, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "half": 16, "float": 32, "double": 64, "ptr": 64}
+_BITS = {
+    "i1": 1,
+    "i2": 2,
+    "i4": 4,
+    "i8": 8,
+    "i16": 16,
+    "i32": 32,
+    "i64": 64,
+    "half": 16,
+    "float": 32,
+    "double": 64,
+    "ptr": 64,
+}
 _SHORT = {"half": "f16", "float": "f32", "double": "f64", "ptr": "p0"}
 
 

@@ -1,7 +1,8 @@
 """Element types in registers and in memory, and conversions between them (the casts of the scalar language).
 
-In registers bool is `i1`, 4-bit integers are `i4`, f16 and bf16 are their bits in `i16`; in memory bool and 4-bit
-integers take one byte. No conversion needs a helper of the compiler's library: what the target lacks is integer code.
+In registers bool is `i1`, integers of 4 and 2 bits are `i4` and `i2`, f16 and bf16 are their bits in `i16`; in memory
+bool and these integers take one byte. No conversion needs a helper of the compiler's library: what the target lacks is
+integer code.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from ...ir.types import DTYPES
 from .builder import Builder, Ty, V, number
 
 _WHOLE = {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
-_BYTE = dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0"), "i8")
-_OTHER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "i4": "i4", "u4": "i4"}
-REGISTER = _WHOLE | _OTHER | _BYTE
-MEMORY = REGISTER | {"bool": "i8", "i4": "i8", "u4": "i8"}
+_BYTE = dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1"), "i8")
+_OTHER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1"}
+_NARROW = {"i4": "i4", "u4": "i4", "i2": "i2", "u2": "i2"}
+REGISTER = _WHOLE | _OTHER | _BYTE | _NARROW
+MEMORY = REGISTER | dict.fromkeys(("bool", *_NARROW), "i8")
 
 
 def is_small_float(dtype: str) -> bool:
@@ -49,13 +51,13 @@ class Converter:
         """What was loaded, as a register."""
         if dtype == "bool":
             return self.b.compare("ne", v, number(0, v.ty))
-        return self.b.convert("trunc", v, "i4") if dtype in ("i4", "u4") else v
+        return self.b.convert("trunc", v, REGISTER[dtype]) if dtype in _NARROW else v
 
     def to_memory(self, v: V, dtype: str) -> V:
         """A register as what is stored."""
-        if dtype in ("bool", "u4"):
+        if dtype in ("bool", "u4", "u2"):
             return self.b.convert("zext", v, "i8")
-        return self.b.convert("sext", v, "i8") if dtype == "i4" else v
+        return self.b.convert("sext", v, "i8") if dtype in _NARROW else v
 
     def cast(self, v: V, source: str, target: str) -> V:
         """`v` of type `source` as `target`, by the rules of the scalar language."""

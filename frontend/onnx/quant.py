@@ -39,7 +39,7 @@ def dequantize_linear(node: Node) -> Value:
 
 
 def _quantize_float8(node: Node, dtype: str) -> Value:
-    """Quantization to a float of 8 or 4 bits: a division and a conversion. The zero point only says the type: it is 0."""
+    """Quantization to a small float: a division and a conversion. The zero point only says the type: it is 0."""
     scale = _spread(node, node.value(1))
     x = node.value(0)
     if x.tensor.dtype != scale.tensor.dtype:

@@ -185,7 +185,7 @@ def _number(text: str, key: str, where: str) -> int:
 
 
 def _by_reference(dtype: str) -> bool:
-    # bool: a file may hold bytes other than 0 and 1; elements of less than a byte are packed; strings are no bytes at all
+    # bool: a file may hold bytes other than 0 and 1; elements of less than a byte are packed; strings are no bytes
     return DTYPES[dtype].bits >= 8 and dtype not in ("bool", "string")
 
 

@@ -214,9 +214,14 @@ class Scalar(Op, name="scalar"):
             known = self.dtype in DTYPES and DTYPES[self.dtype].kind in fn.domain
             expect(known, f"cast gives {sorted(fn.domain)}, got {self.dtype or 'no type'}")
         if self.fn == "bitcast":
-            same = self.dtype in DTYPES and DTYPES[self.dtype].bits == DTYPES[last.dtype].bits
+            same = self.dtype in DTYPES and _width(self.dtype) == _width(last.dtype)
             expect(same, f"expected a type as wide as {last}, got {self.dtype}")
         return [ScalarType({"same": last.dtype, "bool": "bool", "cast": self.dtype}[fn.result])]
+
+
+def _width(dtype: str) -> int:
+    """Bits of an element in a kernel: a small float is its code in a byte."""
+    return 8 if DTYPES[dtype].kind == "float8" else DTYPES[dtype].bits
 
 
 class KernelOp(Op, name="kernel"):

@@ -1,7 +1,7 @@
-"""Conversions to and from the 8-bit floats, in integer arithmetic, so that no target needs to know these types.
+"""Conversions to and from the floats of 8 and 4 bits, in integer arithmetic, so that no target needs to know them.
 
-An 8-bit float is a sign, `exponent` bits and `mantissa` bits; `f8e8m0` is an exponent alone. Names and values are those
-of ml_dtypes; source: ONNX, "Float stored in 8 bits", and the OCP MX specification.
+Such a float is a sign, `exponent` bits and `mantissa` bits; `f8e8m0` is an exponent alone. Names and values are those
+of ml_dtypes; source: ONNX, "Float stored in 8 bits" and "in 4 bits", and the OCP MX specification.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["FLOAT8", "Bitcast", "FromFloat8", "ToFloat8"]
 @dataclass(frozen=True)
 class Format:
     """`largest` is the code of the largest number, `overflow` what an unsaturated conversion makes of larger ones,
-    `nan` the code of NaN; with `unsigned_zero` there is no -0 (its code is NaN)."""
+    `nan` the code of NaN (or of what stands for it); with `unsigned_zero` there is no -0 (its code is NaN)."""
 
     exponent: int
     mantissa: int
@@ -33,6 +33,12 @@ class Format:
     overflow: int
     nan: int
     unsigned_zero: bool = False
+    bits: int = 8
+
+    @property
+    def sign(self) -> int:
+        """The sign's bit."""
+        return 1 << (self.bits - 1)
 
 
 FLOAT8: dict[str, Format] = {
@@ -41,11 +47,12 @@ FLOAT8: dict[str, Format] = {
     "f8e5m2": Format(5, 2, 15, 0x7B, 0x7C, 0x7E),
     "f8e5m2fnuz": Format(5, 2, 16, 0x7F, 0x80, 0x80, True),
     "f8e8m0": Format(8, 0, 127, 0xFE, 0xFF, 0xFF),
+    "f4e2m1": Format(2, 1, 1, 0x7, 0x7, 0x8, bits=4),  # no infinity, no NaN: ml_dtypes makes -0 of it
 }
 
 
 class ToFloat8(Elementwise, name="arith.to_float8"):
-    """`x` (f32) as the 8-bit float `dtype`, rounded to nearest even. With `saturate` what is too large, infinity
+    """`x` (f32) as the small float `dtype`, rounded to nearest even. With `saturate` what is too large, infinity
     included, becomes the largest number, else infinity or, where there is none, NaN.
 
     `rounding` is that of f8e8m0, which has no sign and no mantissa: up, down or nearest. Source: ONNX Cast."""
@@ -80,7 +87,7 @@ class ToFloat8(Elementwise, name="arith.to_float8"):
             low = b.lt(b.apply("bitcast", x, dtype="i32"), b.const(0, "i32"))
             if form.unsigned_zero:
                 low = b.apply("and", low, b.gt(code, b.const(0, "i32")))
-            code = b.select(low, b.apply("or", code, b.const(0x80, "i32")), code)
+            code = b.select(low, b.apply("or", code, b.const(form.sign, "i32")), code)
         code = b.select(b.apply("isnan", x), b.const(form.nan, "i32"), code)
         return b.apply("bitcast", b.cast(code, "u8"), dtype=self.dtype)
 
@@ -142,7 +149,7 @@ def _powers(x: Array, saturate: bool, rounding: str) -> Array:
 
 
 class FromFloat8(Elementwise, name="arith.from_float8"):
-    """An 8-bit float as f32, which holds all of them. Source: ONNX Cast."""
+    """A float of 8 or 4 bits as f32, which holds all of them. Source: ONNX Cast."""
 
     x: Value
 
@@ -162,7 +169,7 @@ class FromFloat8(Elementwise, name="arith.from_float8"):
             power = b.apply("bitcast", b.apply("shl", code, b.const(23, "i32")), dtype="f32")
             least = b.select(b.eq(code, b.const(0, "i32")), b.const(2.0**-127, "f32"), power)
             return b.select(b.eq(code, b.const(0xFF, "i32")), nan, least)
-        plain = b.apply("and", code, b.const(0x7F, "i32"))
+        plain = b.apply("and", code, b.const(form.sign - 1, "i32"))
         shifted = b.apply("shl", plain, b.const(23 - form.mantissa, "i32"))
         normal = b.apply("bitcast", b.add(shifted, b.const((127 - form.bias) << 23, "i32")), dtype="f32")
         denormal = b.mul(b.cast(plain, "f32"), b.const(2.0 ** (1 - form.bias - form.mantissa), "f32"))
@@ -170,9 +177,9 @@ class FromFloat8(Elementwise, name="arith.from_float8"):
         if dtype == "f8e5m2":
             size = b.select(b.eq(plain, b.const(0x7C, "i32")), b.const(float("inf"), "f32"), size)
             size = b.select(b.gt(plain, b.const(0x7C, "i32")), nan, size)
-        elif not form.unsigned_zero:
+        elif not form.unsigned_zero and form.nan < form.sign:
             size = b.select(b.eq(plain, b.const(form.nan, "i32")), nan, size)
-        signed = b.select(b.gt(code, b.const(0x7F, "i32")), b.neg(size), size)
+        signed = b.select(b.gt(code, b.const(form.sign - 1, "i32")), b.neg(size), size)
         return b.select(b.eq(code, b.const(0x80, "i32")), nan, signed) if form.unsigned_zero else signed
 
     def reference(self, *operands: Any) -> Any:
@@ -182,11 +189,11 @@ class FromFloat8(Elementwise, name="arith.from_float8"):
     @classmethod
     def samples(cls) -> Iterator[Self]:
         for dtype in FLOAT8:
-            yield cls(fresh(dtype, 256))
+            yield cls(fresh(dtype, 1 << FLOAT8[dtype].bits))
 
     def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
         """All codes."""
-        return [np.arange(256, dtype=np.uint8).view(DTYPES[self.x.tensor.dtype].numpy)]
+        return [np.arange(self.x.tensor.static_shape[0], dtype=np.uint8).view(DTYPES[self.x.tensor.dtype].numpy)]
 
 
 class Bitcast(Elementwise, name="arith.bitcast"):

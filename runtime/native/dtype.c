@@ -12,6 +12,7 @@ static const planish_dtype_info DTYPES[] = {
     {"u32", {UINT, 32, 1}, "<u4"},     {"i64", {INT, 64, 1}, "<i8"},      {"u64", {UINT, 64, 1}, "<u8"},
     {"f16", {FLOAT, 16, 1}, "<f2"},    {"f32", {FLOAT, 32, 1}, "<f4"},    {"f64", {FLOAT, 64, 1}, "<f8"},
     {"c64", {COMPLEX, 64, 1}, "<c8"},  {"c128", {COMPLEX, 128, 1}, "<c16"}, {"bf16", {BFLOAT, 16, 1}, NULL},
+    {"i2", {INT, 2, 1}, NULL},         {"u2", {UINT, 2, 1}, NULL},
     {"i4", {INT, 4, 1}, NULL},         {"u4", {UINT, 4, 1}, NULL},        {"f8e4m3fn", {10, 8, 1}, NULL},
     {"f8e4m3fnuz", {11, 8, 1}, NULL},  {"f8e5m2", {12, 8, 1}, NULL},      {"f8e5m2fnuz", {13, 8, 1}, NULL},
     {"f8e8m0", {14, 8, 1}, NULL},      {"f4e2m1", {17, 4, 1}, NULL},

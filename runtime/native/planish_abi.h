@@ -55,9 +55,10 @@ void planish_profile(planish_env *env, int32_t mark);
 #define PLANISH_FAIL_SHAPE 3     /* shapes that became known during the run do not fit together */
 #define PLANISH_FAIL_UNDEFINED 4 /* the operation has no result for these values */
 
-/* Data type names: bool i4 u4 i8 u8 i16 u16 i32 u32 i64 u64 f16 bf16 f32 f64 c64 c128
+/* Data type names: bool i2 u2 i4 u4 i8 u8 i16 u16 i32 u32 i64 u64 f16 bf16 f32 f64 c64 c128
  * f8e4m3fn f8e4m3fnuz f8e5m2 f8e5m2fnuz f8e8m0 f4e2m1 string.
- * bool is one byte, 0 or 1. 4-bit elements are packed two in a byte, the first in the low half. */
+ * bool is one byte, 0 or 1. Elements of 4 and 2 bits are packed two and four in a byte, the first in
+ * the low bits. */
 typedef struct planish_io_spec {
   const char *name;
   const char *dtype;   /* element type of a tensor; else the type as text: "seq<f32[N]>", "optional<i64[*]>",
