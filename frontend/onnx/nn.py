@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ...ir.core import Value
-from ...ir.expr import Dim, as_dim, product
+from ...ir.expr import Dim, Expr, as_dim, product
 from ...ir.ops.arith import Abs, Add, Mul, Pow, Sqrt
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import LRN, AveragePool, Conv, ConvTranspose, LogSoftmax, MaxPool, Softmax
@@ -19,7 +19,7 @@ from .calc import Calc, scalar
 from .declared import data, numbers, require
 from .node import Node, converter
 from .scope import Unsupported
-from .windows import Window, fixed, kernel_shape, read_pads, read_window
+from .windows import Window, fixed, kernel_shape, lengths, read_pads, read_window
 
 
 def spatial_rank(node: Node) -> int:
@@ -34,17 +34,29 @@ def spatial_rank(node: Node) -> int:
 def conv(node: Node) -> Value:
     """Conv: auto_pad and kernel_shape are resolved."""
     space = spatial_rank(node)
+    operands = (node.value(0), node.value(1), node.optional(2))
+    if _open_kernel(node):
+        dilations = lengths(node, "dilations", space)
+        given = (lengths(node, "strides", space), read_pads(node, space), dilations)
+        return node.make(Conv, *operands, *given, node.integer("group", 1))
     kernel = kernel_shape(node, node.shape(1)[2:], space)
     w = read_window(node, kernel, node.shape(0)[2:])
-    operands = (node.value(0), node.value(1), node.optional(2))
     return node.make(Conv, *operands, w.strides, w.pads, w.dilations, node.integer("group", 1))
+
+
+def _open_kernel(node: Node) -> bool:
+    """True where only the run knows the size of the kernel, and nothing but the convolution needs it."""
+    if node.has_attribute("kernel_shape") or node.string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return False
+    return any(isinstance(d, Expr) for d in node.shape(1)[2:])
 
 
 @converter("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
     """ConvTranspose: `output_shape` and auto_pad become pads and output_pads."""
     space = spatial_rank(node)
-    kernel = kernel_shape(node, node.shape(1)[2:], space)
+    simple = _open_kernel(node) and not node.has_attribute("output_shape")
+    kernel = (0,) * space if simple else kernel_shape(node, node.shape(1)[2:], space)
     strides = tuple(node.ints("strides", [1] * space))
     dilations = tuple(node.ints("dilations", [1] * space))
     output_pads = node.ints("output_padding", [0] * space)

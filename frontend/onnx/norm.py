@@ -12,6 +12,7 @@ from ...ir.ops.shape import Reshape
 from ...ir.types import is_float
 from .node import Node, converter
 from .scope import Unsupported
+from .shape import part_of
 
 
 @converter("BatchNormalization")
@@ -101,9 +102,9 @@ def group_normalization(node: Node) -> Value:
         raise node.error(f"expected an input of rank 2 or more (batch, channels, space), got {node.type(0)}")
     groups = node.integer("num_groups")
     channels = as_dim(dims[1])
-    if not isinstance(channels, int) or groups < 1 or channels % groups:
+    if groups < 1 or (isinstance(channels, int) and channels % groups):
         raise node.error(f"num_groups: expected a divisor of {channels} channels, got {groups}")
-    grouped: tuple[Dim, ...] = (dims[0], groups, channels // groups, *dims[2:])
+    grouped: tuple[Dim, ...] = (dims[0], groups, part_of(channels, groups), *dims[2:])
     y = _standardised(node, node.make(Reshape, x, grouped), tuple(range(2, rank + 1)), node.real("epsilon", 1e-5))
     scale, bias = node.value(1), node.value(2)
     if node.opset < 21:

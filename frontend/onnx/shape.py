@@ -377,7 +377,7 @@ def depth_to_space(node: Node) -> Value:
     block, mode = node.integer("blocksize"), node.string("mode", "DCR")
     if block < 1 or (isinstance(c, int) and c % (block * block)):
         raise node.error(f"blocksize: expected its square to divide {c} channels, got {block}")
-    few = _part_of(c, block * block)
+    few = part_of(c, block * block)
     shape, perm = (n, block, block, few, h, w), (0, 3, 4, 1, 5, 2)
     if mode == "CRD":
         shape, perm = (n, few, block, block, h, w), (0, 1, 4, 2, 5, 3)
@@ -392,14 +392,14 @@ def space_to_depth(node: Node) -> Value:
     block = node.integer("blocksize")
     if block < 1 or any(isinstance(d, int) and d % block for d in (h, w)):
         raise node.error(f"blocksize: expected a divisor of {h} and {w}, got {block}")
-    high, wide = _part_of(h, block), _part_of(w, block)
+    high, wide = part_of(h, block), part_of(w, block)
     shape: tuple[Dim, ...] = (n, c, high, block, wide, block)
     perm = (0, 1, 3, 5, 2, 4) if node.string("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
     y = _chain(node, (Reshape, shape), (Transpose, perm))
     return node.make(Reshape, y, (n, as_dim(as_expr(c) * block * block), high, wide))
 
 
-def _part_of(size: Dim, count: int) -> Dim:
+def part_of(size: Dim, count: int) -> Dim:
     """The size of one of `count` equal parts; a remainder ends the run."""
     part = as_dim(as_expr(size) // count)
     if as_expr(part) * count != size:

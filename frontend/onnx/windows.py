@@ -26,8 +26,8 @@ class Window:
 def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -> Window:
     """Strides, dilations and pads of a convolution or pooling over `spatial` dimensions."""
     rank = len(kernel)
-    strides = _list(node, "strides", rank)
-    dilations = _list(node, "dilations", rank)
+    strides = lengths(node, "strides", rank)
+    dilations = lengths(node, "dilations", rank)
     mode = node.string("auto_pad", "NOTSET")
     pads: list[tuple[int, int]] = []
     extra: list[int] = []
@@ -88,7 +88,8 @@ def read_pads(node: Node, rank: int, name: str = "pads") -> Pads:
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
-def _list(node: Node, name: str, rank: int) -> tuple[int, ...]:
+def lengths(node: Node, name: str, rank: int) -> tuple[int, ...]:
+    """One number of at least 1 for each spatial dimension (absent: 1)."""
     values = node.ints(name, [1] * rank)
     if len(values) != rank or any(v < 1 for v in values):
         raise node.error(f"{name}: expected {rank} numbers of at least 1, got {values}")
