@@ -21,9 +21,9 @@ from .expr import ceildiv as _ceildiv
 
 @dataclass(frozen=True)
 class DTypeInfo:
-    """Facts about one element type. `bits` is the width of one element (sub-byte types are packed in storage);
-    `kind` is one of `float`, `int`, `uint`, `bool`, `float8` (8 or 4 bits: moved and converted, nothing else), `string`;
-    `numpy` is the type that the interpreter computes in."""
+    """Facts about one element type. `bits` is the width of one element (below 8: packed in storage); `kind` is one of
+    `float`, `int`, `uint`, `bool`, `float8` (small floats: moved and converted, nothing else), `string`; `numpy`
+    is the type that the interpreter computes in."""
 
     name: str
     bits: int

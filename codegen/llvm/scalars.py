@@ -184,7 +184,7 @@ class Scalars:
                 above = b.convert("zext", b.compare(f"{prefix}gt", x, zero), x.ty.elem)
                 return b.op("or", above, b.convert("sext", b.compare("slt", x, zero), x.ty.elem)) if signed else above
             case "shl" | "shr":
-                inside = b.compare("ult", y, number(x.ty.bits if x.ty.bits > 4 else 4, x.ty))
+                inside = b.compare("ult", y, number(x.ty.bits, x.ty))
                 by = b.select(inside, y, zero)
                 moved = b.op("shl" if fn == "shl" else "ashr" if signed else "lshr", x, by)
                 return b.select(inside, moved, zero)
