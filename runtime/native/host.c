@@ -81,13 +81,9 @@ void *planish_host_alloc(planish_host *host, int64_t count, size_t size) {
   return memory;
 }
 
-/* Copy 4-bit elements one by one. */
-static void put_nibbles(uint8_t *to, int64_t at, const uint8_t *from, int64_t first, int64_t count) {
-  for (int64_t i = 0; i < count; i++) {
-    int value = from[(first + i) / 2] >> ((first + i) % 2 * 4) & 15, shift = (int)((at + i) % 2) * 4;
-    uint8_t *byte = &to[(at + i) / 2];
-    *byte = (uint8_t)((*byte & ~(15 << shift)) | value << shift);
-  }
+/* Copy elements of 4 or 2 bits one by one. */
+static void put_packed(planish_object *out, const planish_object *x, int64_t first, int64_t count) {
+  for (int64_t i = 0; i < count; i++) planish_store_bits(out, out->filled + i, (uint64_t)planish_int_at(x, first + i));
 }
 
 planish_status planish_put(planish_host *host, planish_object *out, const planish_object *x, int64_t from, int64_t count) {
@@ -96,7 +92,7 @@ planish_status planish_put(planish_host *host, planish_object *out, const planis
   if (out->kind == PLANISH_OBJECT_STRINGS)
     return planish_strings_copy(out, x, from, count) ? PLANISH_OK : planish_host_no_memory(host);
   int64_t size = out->dtype.bits / 8;
-  if (out->dtype.bits < 8) put_nibbles(out->data, out->filled, x->data, from, count);
+  if (out->dtype.bits < 8) put_packed(out, x, from, count);
   else if (count) memcpy((uint8_t *)out->data + out->filled * size, (const uint8_t *)x->data + from * size, (size_t)(count * size));
   out->filled += count;
   return PLANISH_OK;
@@ -112,7 +108,7 @@ planish_status planish_put_nothing(planish_host *host, planish_object *out, int6
   }
   int64_t size = out->dtype.bits / 8;
   if (out->dtype.bits >= 8 && count) memset((uint8_t *)out->data + out->filled * size, 0, (size_t)(count * size));
-  out->filled += count; /* 4-bit elements are 0 already */
+  out->filled += count; /* smaller elements are 0 already */
   return PLANISH_OK;
 }
 

@@ -80,6 +80,8 @@ int64_t planish_int_at(const planish_object *tensor, int64_t index);
 double planish_number_at(const planish_object *tensor, int64_t index);
 /* Store a number as an element of the tensor's type: floats rounded to nearest, integers cut, bool != 0. */
 void planish_store_number(planish_object *tensor, int64_t index, double value);
+/* Store the low bits of an integer as an element, of a type of any width up to 64 bits. */
+void planish_store_bits(planish_object *tensor, int64_t index, uint64_t value);
 /* Elements are equal or ordered as NumPy sorts them (NaN last, equal to each other): <0, 0, >0. */
 int planish_compare_elements(const planish_object *x, int64_t a, int64_t b);
 /* `axis` as a number in [0, rank), or -1 after having said why. */

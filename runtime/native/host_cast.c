@@ -118,10 +118,7 @@ static bool parse_integer(const char *text, planish_object *out, int64_t index) 
   if (value > most && !(negative && !value)) return false;
   if (negative && !is_signed && value) return false;
   if (negative) value = 0 - value;
-  int shift = (int)(index % 2) * 4;
-  uint8_t *data = out->data;
-  if (bits == 4) data[index / 2] = (uint8_t)((data[index / 2] & ~(15 << shift)) | (int)(value & 15) << shift);
-  else memcpy(data + index * (bits / 8), &value, (size_t)bits / 8u);
+  planish_store_bits(out, index, value);
   return true;
 }
 

@@ -62,8 +62,9 @@ int64_t planish_int_at(const planish_object *tensor, int64_t index) {
   const uint8_t *data = tensor->data;
   int bits = tensor->dtype.bits, shift = 64 - bits;
   uint64_t value = 0;
-  if (bits == 4) {
-    value = data[index / 2] >> (index % 2 * 4) & 15u;
+  if (bits < 8) { /* the first one is in the low bits of a byte */
+    int each = 8 / bits;
+    value = data[index / each] >> (index % each * bits) & ((1u << bits) - 1);
   } else {
     memcpy(&value, data + index * (bits / 8), (size_t)bits / 8u > 8 ? 8 : (size_t)bits / 8u); /* little endian */
   }
@@ -92,6 +93,17 @@ static uint64_t as_integer(double value) {
   return value >= 0x1p64 ? UINT64_MAX : (uint64_t)value;
 }
 
+void planish_store_bits(planish_object *tensor, int64_t index, uint64_t value) {
+  uint8_t *data = tensor->data;
+  int bits = tensor->dtype.bits;
+  if (bits < 8) {
+    int each = 8 / bits, shift = (int)(index % each) * bits, mask = (1 << bits) - 1;
+    data[index / each] = (uint8_t)((data[index / each] & ~(mask << shift)) | ((int)value & mask) << shift);
+  } else {
+    memcpy(data + index * (bits / 8), &value, (size_t)bits / 8u > 8 ? 8 : (size_t)bits / 8u); /* little endian */
+  }
+}
+
 void planish_store_number(planish_object *tensor, int64_t index, double value) {
   uint8_t *data = tensor->data;
   int code = tensor->dtype.code, bits = tensor->dtype.bits;
@@ -104,10 +116,7 @@ void planish_store_number(planish_object *tensor, int64_t index, double value) {
   } else if (code == FLOAT) {
     memcpy(data + index * 8, &value, 8);
   } else {
-    uint64_t integer = code == BOOL ? value != 0 : as_integer(value);
-    int shift = (int)(index % 2) * 4;
-    if (bits == 4) data[index / 2] = (uint8_t)((data[index / 2] & ~(15 << shift)) | (int)(integer & 15) << shift);
-    else memcpy(data + index * (bits / 8), &integer, (size_t)bits / 8u > 8 ? 8 : (size_t)bits / 8u);
+    planish_store_bits(tensor, index, code == BOOL ? value != 0 : as_integer(value));
   }
 }
 

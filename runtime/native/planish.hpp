@@ -137,6 +137,118 @@ class Model {
   const planish_model *model_;
 };
 
+// A value of any kind, with copies of what it is made of but for tensors, whose elements stay where they are.
+class Value {
+ public:
+  enum class Kind { tensor, strings, sequence, map, absent };
+
+  static Value absent() { return Value(Kind::absent); }
+  static Value strings(std::vector<std::string> texts, std::vector<std::int64_t> shape) {
+    Value made(Kind::strings);
+    made.texts_ = std::move(texts);
+    made.shape_ = std::move(shape);
+    std::size_t size = 1;
+    for (auto dim : made.shape_) size *= static_cast<std::size_t>(dim);
+    if (size != made.texts_.size()) throw Error(PLANISH_INVALID_ARGUMENT, "strings: the shape has another number of elements");
+    return made;
+  }
+  static Value strings(std::vector<std::string> texts) {
+    const auto size = static_cast<std::int64_t>(texts.size());
+    return strings(std::move(texts), {size});
+  }
+  template <typename T>
+  static Value tensor(const View<T> &data) {
+    Value made(Kind::tensor);
+    made.data_ = const_cast<std::remove_const_t<T> *>(data.data());
+    made.dtype_ = dtype_of<T>();
+    made.shape_ = data.shape();
+    return made;
+  }
+  static Value sequence(std::vector<Value> items) {
+    Value made(Kind::sequence);
+    made.items_ = std::move(items);
+    return made;
+  }
+  // Keys: a tensor or strings of one dimension; values: the same, or a sequence.
+  static Value map(Value keys, Value values) {
+    Value made(Kind::map);
+    made.items_.push_back(std::move(keys));
+    made.items_.push_back(std::move(values));
+    return made;
+  }
+
+  Kind kind() const noexcept { return kind_; }
+  const std::vector<std::int64_t> &shape() const noexcept { return shape_; }       // of a tensor or strings
+  const std::vector<std::string> &texts() const noexcept { return texts_; }        // of strings
+  const std::vector<Value> &items() const noexcept { return items_; }              // of a sequence; keys, values of a map
+  template <typename T>
+  View<const T> view() const {  // of a tensor
+    const auto wanted = dtype_of<T>();
+    if (kind_ != Kind::tensor || dtype_.code != wanted.code || dtype_.bits != wanted.bits)
+      throw Error(PLANISH_INVALID_ARGUMENT, "the value has another kind or element type");
+    return {static_cast<const T *>(data_), shape_};
+  }
+
+  // What C takes; `blocks` keeps what it points to, beside this value.
+  planish_value to_c(std::vector<std::shared_ptr<void>> &blocks) const {
+    planish_value made{};
+    made.kind = static_cast<planish_kind>(kind_);
+    if (kind_ == Kind::tensor) {
+      made.as.tensor.data = data_;
+      made.as.tensor.device.type = 1;
+      made.as.tensor.ndim = static_cast<std::int32_t>(shape_.size());
+      made.as.tensor.dtype = dtype_;
+      made.as.tensor.shape = const_cast<std::int64_t *>(shape_.data());
+    } else if (kind_ == Kind::strings) {
+      auto texts = std::make_shared<std::vector<const char *>>();
+      auto lengths = std::make_shared<std::vector<std::uint64_t>>();
+      for (const auto &text : texts_) {
+        texts->push_back(text.data());
+        lengths->push_back(text.size());
+      }
+      made.as.strings = {texts->data(), lengths->data(), shape_.data(), static_cast<std::int32_t>(shape_.size())};
+      blocks.push_back(texts);
+      blocks.push_back(lengths);
+    } else if (kind_ != Kind::absent) {
+      auto items = std::make_shared<std::vector<planish_value>>();
+      for (const auto &item : items_) items->push_back(item.to_c(blocks));
+      if (kind_ == Kind::map) made.as.map = {&(*items)[0], &(*items)[1]};
+      else made.as.sequence = {items->data(), static_cast<std::int64_t>(items->size())};
+      blocks.push_back(items);
+    }
+    return made;
+  }
+  static Value from_c(const planish_value &from) {
+    Value made(static_cast<Kind>(from.kind));
+    if (from.kind == PLANISH_TENSOR) {
+      made.data_ = from.as.tensor.data;
+      made.dtype_ = from.as.tensor.dtype;
+      if (from.as.tensor.ndim) made.shape_.assign(from.as.tensor.shape, from.as.tensor.shape + from.as.tensor.ndim);
+    } else if (from.kind == PLANISH_STRINGS) {
+      const auto &strings = from.as.strings;
+      std::size_t size = 1;
+      if (strings.ndim) made.shape_.assign(strings.shape, strings.shape + strings.ndim);
+      for (auto dim : made.shape_) size *= static_cast<std::size_t>(dim);
+      for (std::size_t i = 0; i < size; i++) made.texts_.emplace_back(strings.data[i], strings.lengths[i]);
+    } else if (from.kind == PLANISH_SEQUENCE) {
+      for (std::int64_t i = 0; i < from.as.sequence.count; i++) made.items_.push_back(from_c(from.as.sequence.items[i]));
+    } else if (from.kind == PLANISH_MAP) {
+      made.items_ = {from_c(*from.as.map.keys), from_c(*from.as.map.values)};
+    }
+    return made;
+  }
+
+ private:
+  explicit Value(Kind kind) : kind_(kind) {}
+
+  Kind kind_;
+  void *data_ = nullptr;
+  planish_dtype dtype_{};
+  std::vector<std::int64_t> shape_;
+  std::vector<std::string> texts_;
+  std::vector<Value> items_;
+};
+
 // Threads that several contexts share.
 class Pool {
  public:
@@ -164,6 +276,30 @@ class Context {
     auto tensor = as_tensor(data);
     check(planish_set_input(context_.get(), index, &tensor));
   }
+
+  // Any kind; the elements of tensors in it must outlive the runs.
+  void set_input(std::string_view name, const Value &value) {
+    const std::string text(name);
+    const auto index = planish_find_input(model_, text.c_str());
+    if (index < 0) throw Error(PLANISH_INVALID_ARGUMENT, "the model has no input '" + text + "'");
+    std::vector<std::shared_ptr<void>> blocks;
+    const auto made = value.to_c(blocks);
+    check(planish_set_input_value(context_.get(), index, &made));
+  }
+
+  // An output of any kind after a run; tensors in it are valid until the next one.
+  Value value(std::string_view name) {
+    planish_value found{};
+    check(planish_get_output_value(context_.get(), find_output(name), &found));
+    return Value::from_c(found);
+  }
+
+  // What each run may take; 0: no limit.
+  void set_limits(std::int64_t max_bytes, double seconds) {
+    check(planish_context_set_limits(context_.get(), max_bytes, seconds));
+  }
+  // End the run that is under way, or the next one; any thread may call it.
+  void cancel() noexcept { planish_context_cancel(context_.get()); }
 
   // Write this output into the caller's memory.
   template <typename T>

@@ -309,7 +309,22 @@ static void test_value_kinds(void) {
   planish_context_destroy(context);
 }
 
+/* Elements of 4 bits, of which two are in a byte. */
+static void test_packed(void) {
+  planish_host host = {0};
+  planish_object *x = planish_tensor_new(NULL, (planish_dtype){0, 4, 1}, 1, (int64_t[]){5});
+  planish_object *y = planish_tensor_new(NULL, (planish_dtype){0, 4, 1}, 1, (int64_t[]){5});
+  for (int64_t i = 0; i < 5; i++) planish_store_number(x, i, (double)(i - 3));
+  CHECK(planish_put(&host, y, x, 1, 3) == PLANISH_OK && planish_put_nothing(&host, y, 1) == PLANISH_OK);
+  CHECK(planish_put(&host, y, x, 0, 1) == PLANISH_OK);
+  const int64_t expected[] = {-2, -1, 0, 0, -3};
+  for (int64_t i = 0; i < 5; i++) CHECK(planish_int_at(y, i) == expected[i] && planish_number_at(x, i) == (double)(i - 3));
+  planish_release(x);
+  planish_release(y);
+}
+
 void test_plan(void) {
+  test_packed();
   test_simple();
   test_bindings();
   test_loop();
