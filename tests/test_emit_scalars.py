@@ -125,8 +125,6 @@ def test_function_at_edge_values(fn: str, dtype: str, lanes: int) -> None:
     if fn == "pow" and DTYPES[dtype].kind == "int":
         most = min(5, 1 << (DTYPES[dtype].bits - 1))
         arrays[1] = (arrays[1].astype(np.int64) % most).astype(arrays[1].dtype)  # NumPy has no negative powers
-            arrays[1].dtype
-        )  # NumPy has no negative powers
     if DTYPES[dtype].bits < 8:
         check_nibbles(fn, dtype, arrays, lanes)
         return

@@ -21,7 +21,8 @@ Pads = tuple[tuple[int, int], ...]
 
 def accumulate_dtype(dtype: str) -> str:
     """The element type of sums over elements of `dtype`: f32 for f16 and bf16, i32 for integers of 8 bits or less."""
-    return {"f16": "f32", "bf16": "f32", "i8": "i32", "u8": "i32", "i4": "i32", "u4": "i32"}.get(dtype, dtype)
+    narrow = DTYPES[dtype].kind in ("int", "uint") and DTYPES[dtype].bits <= 8
+    return "i32" if narrow else {"f16": "f32", "bf16": "f32"}.get(dtype, dtype)
 
 
 def product_dtype(x: str, y: str) -> str:
