@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planish._atomic import written_beside
+from planish._lower import Options, available_threads, lower
 from planish._results import sources_digest
 from planish._selftest import golden_test
 from planish._version import __version__
@@ -39,7 +40,8 @@ from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.target_info import TargetInfo
 from planish.islands import Pieces, Spec, emit_pieces, pieces, port_shape, port_type
-from planish.passes import PassContext, PassManager, PassReport
+from planish.passes import PassContext, PassReport
+from planish.preflight import preflight
 from planish.runtime import Model, load
 from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target, Tuned
@@ -101,21 +103,6 @@ class CompileReport:
         return sum(self.seconds.values())
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to compile: see `planish compile --help`."""
-
-    cpu: str = ""
-    opt: int = 3
-    threads: int | None = None
-    passes: str | None = None
-    disable: tuple[str, ...] = ()
-    workers: int | None = None
-    cache: bool = True
-    triple: str = ""
-    tuning: Tuning | None = None
-
-
 class _Steps:
     """Times the steps of one compilation into its report."""
 
@@ -146,6 +133,7 @@ def compile_file(
     cache: bool = True,
     profile: bool = False,
     self_test: bool = True,
+    strict: bool = False,
     tune: float = 0.0,
     tune_database: Path | None = None,
     on_tune: Callable[[str], None] | None = None,
@@ -158,7 +146,8 @@ def compile_file(
     replaces it; `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the
     artifact has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per
     core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`); without
-    `self_test` the artifact has none. `tune` seconds are spent on measuring schedules, which go into `tune_database`
+    `self_test` the artifact has none; with `strict` slow paths are errors that list the nodes. `tune` seconds are
+    spent on measuring schedules, which go into `tune_database`
     (default: a file in the cache); a database given without `tune` is only used. `on_tune` hears how far it is.
     Raises `PlanishError` with one complete message; then `out` is untouched.
     """
@@ -174,6 +163,8 @@ def compile_file(
     report = CompileReport()
     steps = _Steps(report)
     source = open_model(model)
+    if strict:
+        preflight(source, targets[0], options, shapes, ranks).require_fast()
     # Passes change modules, so each level reads its own.
     levels = [Level(target, read_variants(source, shapes, ranks)) for target in targets]
     if profile:
@@ -223,7 +214,9 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
     passes: list[list[PassReport]] = []
     for level in levels:
         measured = options.tuning.database if options.tuning else None
-        context = PassContext(level.target, options.threads or _threads(), options.opt, levels[0].target, measured)
+        context = PassContext(
+            level.target, options.threads or available_threads(), options.opt, levels[0].target, measured
+        )
         passes += level.variants.each(lambda module, context=context: lower(module, context, options))
     report.passes = [replace(p[0], seconds=sum(one.seconds for one in p)) for p in zip(*passes, strict=True)]
     for level in levels:
@@ -239,7 +232,11 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
         steps.done("tune")
     for level, group in zip(levels, pairs, strict=True):
         kernels = compile_variants(
-            group, level.target, opt=max(1, options.opt), workers=options.workers or _threads(), cache=options.cache
+            group,
+            level.target,
+            opt=max(1, options.opt),
+            workers=options.workers or available_threads(),
+            cache=options.cache,
         )
         level.parts = [Lowered(m, p, one, level.target) for (m, p), one in zip(group, kernels, strict=True)]
     steps.done("kernels")
@@ -259,7 +256,7 @@ def _tune(
         tuning.database.used = 0
         for level, group in zip(levels, pairs, strict=True):
             parts = [Part(m, p) for m, p in group]
-            threads, workers = options.threads or _threads(), options.workers or _threads()
+            threads, workers = options.threads or available_threads(), options.workers or available_threads()
             share = tuning.seconds / len(levels)
             tuning.run(parts, level.target, TuneOptions(share, threads, workers, options.opt, options.cache))
         tuning.save()
@@ -304,16 +301,6 @@ def _descriptors(
             manifest=b"", features=(),
         )  # fmt: skip
     return [*mains, compile_descriptor(descriptor(variants, heads, names, whole, features), target, main)]
-
-
-def lower(module: Module, context: PassContext, options: Options) -> list[PassReport]:
-    """Run the pipeline over `module`, down to a planned and scheduled program."""
-    manager = PassManager.parse(options.passes or f"O{options.opt}", context, options.disable)
-    return manager.run(module)
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_manifest(
@@ -390,6 +377,7 @@ def compile(
     shapes: Mapping[str, Sequence[int]] | None = None,
     ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
+    strict: bool = False,
     tune: float = 0.0,
     tune_database: str | os.PathLike[str] | None = None,
 ) -> Model:
@@ -402,7 +390,16 @@ def compile(
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
     source = Path(model) if isinstance(model, str | os.PathLike) else model
-    base = (threads, cpu, opt, passes, tuple(disable), sorted((shapes or {}).items()), sorted((ranks or {}).items()))
+    base = (
+        threads,
+        cpu,
+        opt,
+        passes,
+        tuple(disable),
+        sorted((shapes or {}).items()),
+        sorted((ranks or {}).items()),
+        strict,
+    )
     database = None if tune_database is None else Path(tune_database)
     tuning = Tuning.of(tune, database, None)
     key = _library_key(source, repr((*base, tuning.identity) if tuning else base))
@@ -410,7 +407,8 @@ def compile(
     if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
         compile_file(
             source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
-            shapes=shapes, ranks=ranks, workers=workers, self_test=False, tune=tune, tune_database=database,
+            shapes=shapes, ranks=ranks, workers=workers, self_test=False, strict=strict, tune=tune,
+            tune_database=database,
         )  # fmt: skip
     return load(place, threads=threads)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..ir.core import Module
 from ..ir.errors import ModelError
@@ -13,6 +14,20 @@ if TYPE_CHECKING:
     import onnx
 
 _HEAD = 64  # bytes that tell one format from another
+
+
+@dataclass(frozen=True)
+class SourceNode:
+    """A node of a model file: `name` is what operations made of it have as `loc`, `label` what messages call it;
+    `inputs` and `outputs` are names of values ("" where one is left out)."""
+
+    name: str
+    label: str
+    operator: str
+    domain: str
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 class Source(Protocol):
@@ -31,6 +46,14 @@ class Source(Protocol):
         """The model as `read_model` gives it."""
         ...
 
+    def nodes(self) -> list[SourceNode]:
+        """The nodes of the model itself (not those inside of them) in an order in which they can run."""
+        ...
+
+    def with_outputs(self, names: Sequence[str]) -> Source:
+        """The same model with these values, outputs of its nodes, as outputs behind its own."""
+        ...
+
 
 def read_model(
     source: str | Path | bytes | onnx.ModelProto,
@@ -47,15 +70,18 @@ def read_model(
     return open_model(source).read(shapes=shapes, ranks=ranks)
 
 
-def open_model(source: str | Path | bytes | onnx.ModelProto) -> Source:
-    """Open a model without importing its operators yet. Raises `ModelError` for what is no model."""
+def open_model(source: str | Path | bytes | onnx.ModelProto | Source) -> Source:
+    """Open a model without importing its operators yet; one that is open is given back. Raises `ModelError` for what is
+    no model."""
     if isinstance(source, str | Path):
         source = Path(source)
         _check_readable(source)
     # Imported here: the onnx package takes long to load, and most of planish works without it.
     from .onnx import OnnxSource
 
-    return OnnxSource(source)
+    return (
+        source if isinstance(source, OnnxSource) else OnnxSource(cast("str | Path | bytes | onnx.ModelProto", source))
+    )
 
 
 def _check_readable(path: Path) -> None:
@@ -71,4 +97,4 @@ def _check_readable(path: Path) -> None:
         raise ModelError(f"{path}: cannot read the model: {getattr(e, 'strerror', None) or e}") from e
 
 
-__all__ = ["Source", "open_model", "read_model"]
+__all__ = ["Source", "SourceNode", "open_model", "read_model"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 
 class PlanishError(Exception):
     """Something about the user's model, input or request that planish cannot go on with.
@@ -15,15 +17,26 @@ class ModelError(PlanishError):
     """The model file is damaged, inconsistent, or not of the format its name claims."""
 
 
+class Issue(NamedTuple):
+    """One node (or tensor) of a model that cannot be compiled."""
+
+    node: str
+    operator: str
+    opset: str
+    reason: str
+    advice: str
+
+
 class UnsupportedError(PlanishError):
     """The model is valid, but uses operators or types that planish cannot compile. The message lists all of them.
 
-    `reason` is the first of them in one line.
+    `reason` is the first of them in one line; `issues` are all, where they are known one by one.
     """
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    def __init__(self, message: str, reason: str = "", issues: tuple[Issue, ...] = ()) -> None:
         super().__init__(message)
         self.reason = reason or message
+        self.issues = issues
 
 
 class VerifyError(PlanishError):

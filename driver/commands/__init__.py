@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from planish.commands import bench, compile, inspect, opt, run
+from planish.commands import bench, check, compile, inspect, opt, run
 from planish.commands.base import Command
 
-COMMANDS: tuple[Command, ...] = (compile.COMMAND, run.COMMAND, bench.COMMAND, opt.COMMAND, inspect.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    compile.COMMAND,
+    run.COMMAND,
+    bench.COMMAND,
+    check.COMMAND,
+    opt.COMMAND,
+    inspect.COMMAND,
+)
 
 __all__ = ["COMMANDS", "Command"]

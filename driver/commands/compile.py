@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = ("exe", "lib", "static", "obj", "llvm", "asm")
 # What the artifact depends on besides the model and its own kind; tuning is told apart.
-REMEMBERED = ("target", "triple", "cpu", "opt", "threads", "passes", "disable", "shapes", "ranks")
+REMEMBERED = ("target", "triple", "cpu", "opt", "threads", "passes", "disable", "shapes", "ranks", "strict")
 BY_SUFFIX = {"": "exe", ".a": "static", ".o": "obj", ".ll": "llvm", ".s": "asm"}
 
 DESCRIPTION = """\
@@ -66,6 +66,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where measured schedules are kept; without --tune they are only used (default: a file in the cache, and "
         "none without --tune)",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="slow paths (plain loops with a share of the time, functions of the C "
+        "runtime) are errors that list the nodes; planish check shows them, too",
     )
     add_shape(parser)
     add_json(parser)
@@ -123,6 +129,7 @@ def compile_model(arguments: argparse.Namespace, out: Path, kind: str) -> Compil
             disable=arguments.disable,
             shapes=dict(arguments.shapes),
             ranks=dict(arguments.ranks),
+            strict=arguments.strict,
             tune=arguments.tune,
             tune_database=arguments.tune_database,
             on_tune=lambda text: say(f"{arguments.model.name}: {text}"),

@@ -18,8 +18,13 @@ from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Dim
+from .. import SourceNode
 from . import (
     arith,
+    contrib,
+    contrib_attention,
+    contrib_blocks,
+    contrib_layers,
     control,
     einsum,
     index,
@@ -41,6 +46,7 @@ from . import (
 )
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
+from .node import node_label
 from .nodes import Frame, NodeImporter, known_shapes
 from .proto import Loaded, load
 from .report import Issue, unsupported
@@ -51,8 +57,8 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, control, einsum, index, irregular, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences,
-    shape, signal, qoperators, training,
+    arith, contrib, contrib_attention, contrib_blocks, contrib_layers, control, einsum, index, irregular, make, nn, norm,
+    quant, recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training,
 )  # fmt: skip
 names.register()
 
@@ -62,6 +68,7 @@ class OnnxSource:
 
     def __init__(self, source: Path | str | bytes | onnx.ModelProto) -> None:
         self._model = load(source)
+        self._more: tuple[str, ...] = ()
         self.label = self._model.label
 
     def unranked(self) -> list[str]:
@@ -72,7 +79,29 @@ class OnnxSource:
         self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
     ) -> Module:
         """As `read_onnx`."""
-        return Importer(self._model, shapes or {}, ranks or {}).run()
+        return Importer(self._model, shapes or {}, ranks or {}, self._more).run()
+
+    def nodes(self) -> list[SourceNode]:
+        """The nodes of the graph in topological order. Raises `ModelError` if there is no such order."""
+        versions = opsets(self._model.proto, self.label)
+        return [
+            SourceNode(
+                node.name or f"{node.op_type}:{next((o for o in node.output if o), '')}",
+                node_label(node),
+                node.op_type,
+                node.domain or "ai.onnx",
+                versions.get("" if node.domain == "ai.onnx" else node.domain, 0),
+                tuple(node.input),
+                tuple(node.output),
+            )
+            for node in ordered(self._model.proto.graph, self.label)
+        ]
+
+    def with_outputs(self, names: Sequence[str]) -> OnnxSource:
+        """The same file with more outputs."""
+        copy = object.__new__(OnnxSource)
+        copy.label, copy._model, copy._more = self.label, self._model, (*self._more, *names)
+        return copy
 
 
 def read_onnx(
@@ -95,9 +124,17 @@ def read_onnx(
 class Importer:
     """One import. Inputs that have an initializer too are constants (`attributes["overridable"]` names them)."""
 
-    def __init__(self, model: Loaded, shapes: Mapping[str, Sequence[int]], ranks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        model: Loaded,
+        shapes: Mapping[str, Sequence[int]],
+        ranks: Mapping[str, int],
+        more: Sequence[str] = (),
+    ) -> None:
+        """`more` are values that become outputs behind the graph's own."""
         self.model = model
         self.proto = model.proto.graph
+        self.outputs = [*(o.name for o in self.proto.output), *more]
         self.file = model.label
         self.shapes = shapes
         self.ranks = ranks
@@ -139,13 +176,14 @@ class Importer:
         params, unnamed = read_inputs(free, given, self.file, self.issues)
         self.assumed.free.update(unnamed)
         good = {name: type for name, type in params if type is not None}
-        main = Graph("main", list(good.values()), list(good), [o.name for o in graph.output])
+        main = Graph("main", list(good.values()), list(good), self.outputs)
         symbols = Symbols(self.equal)
         self.scope = Scope(main.body, symbols)
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
-        frame = Frame(self.scope, self.opsets, used_names(graph), shapes=known_shapes(graph))
+        used = used_names(graph).union(self.outputs)
+        frame = Frame(self.scope, self.opsets, used, shapes=known_shapes(graph))
         nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues, self.assumed)
         for node in order:
             nodes.convert(node, frame)
@@ -208,11 +246,11 @@ class Importer:
     def _outputs(self) -> list[Value]:
         self.scope.builder.loc = "outputs"
         values: list[Value] = []
-        for output in self.proto.output:
+        for name in self.outputs:
             try:
-                values.append(self.scope.value(output.name))
+                values.append(self.scope.value(name))
             except Unsupported as e:
-                self.issues.append(Issue(quote(output.name, 40), "(output)", "", e.reason, "give out tensors instead"))
+                self.issues.append(Issue(quote(name, 40), "(output)", "", e.reason, "give out tensors instead"))
         if self.issues:
             raise unsupported(self.issues, self.file)
         return values
