@@ -4,6 +4,7 @@ sanitizers; operands and results travel as .npz files."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,16 @@ def test_refusals(runtime: Path, tmp_path: Path) -> None:
         done = run(app, cases, number)
         assert done.returncode == 1 and message in done.stderr, f"{case.function} ({number}): {done.stderr}"
         assert f"node '{case.function}_{number}': " in done.stderr
+
+
+def test_the_table_of_functions_is_complete() -> None:
+    rows = [
+        line.split("|")[1] for line in (ROOT / "docs" / "HOST.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    documented = {name for row in rows for name in re.findall(r"`(\w+)`", row) if ".c" not in row}
+    defined = {
+        name
+        for path in NATIVE.glob("host_*.c")
+        for name in re.findall(r"^PLANISH_HOST_FUNCTION\((\w+)\)", path.read_text(), re.MULTILINE)
+    }
+    assert documented == defined

@@ -135,6 +135,30 @@ def test_an_interrupt_ends_a_run(endless: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_random_numbers(tmp_path: Path) -> None:
+    shape, rows = np.array([100, 100]), np.log(np.array([[0.1, 0.0001, 0.9]], np.float32))
+    floats, halves = np.zeros((1, 1), np.float32), np.full((100, 100), 0.25, np.float32)
+    cases = [
+        Case("random_uniform", [shape], [floats], {"low": -1.0, "high": 3.0, "seed": 7.0}),
+        Case("random_uniform", [shape], [floats], {"low": -1.0, "high": 3.0}),
+        Case("random_normal", [shape], [floats.astype(np.float64)], {"dtype": "f64", "mean": 2.0, "scale": 3.0}),
+        Case("bernoulli", [halves], [np.zeros((1, 1), bool)], {"dtype": "bool"}),
+        Case("multinomial", [rows], [np.zeros((1, 1), np.int64)], {"dtype": "i64", "sample_size": 10000}),
+    ]
+    model = load(build(tmp_path, source(cases)))
+    given = {"i0_0": shape, "i1_0": shape, "i2_0": shape, "i3_0": halves, "i4_0": rows}
+    one, other = model.run(given), model.run(given)
+    assert np.array_equal(one["o0_0"], other["o0_0"]) and not np.array_equal(one["o1_0"], other["o1_0"])
+    for name in ("o0_0", "o1_0"):
+        uniform = one[name]
+        assert uniform.min() >= -1 and uniform.max() < 3 and abs(uniform.mean() - 1) < 0.1
+        assert abs(uniform.std() - 4 / 12**0.5) < 0.05
+    normal = one["o2_0"]
+    assert normal.dtype == np.float64 and abs(normal.mean() - 2) < 0.2 and abs(normal.std() - 3) < 0.2
+    assert abs(one["o3_0"].mean() - 0.25) < 0.03
+    assert one["o4_0"].shape == (1, 10000) and abs((one["o4_0"] == 2).mean() - 0.9) < 0.03
+
+
 def test_host_functions_are_linked_where_they_are_used(values: Path, tmp_path: Path) -> None:
     content = values.read_bytes()
     assert b"NONE, LOWER or UPPER" not in content
