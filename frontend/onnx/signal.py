@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 
+from ...ir.assume import require_zero
 from ...ir.core import Value
-from ...ir.expr import Dim
+from ...ir.expr import Dim, Expr, as_dim, as_expr
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
-from .calc import Calc
+from .calc import Calc, scalar
+from .computed import computed
 from .declared import data, element, fallback, require
 from .node import Node, converter
 from .scope import Unsupported
@@ -36,6 +38,8 @@ def dft_along(node: Node, axis: int) -> Value:
     rank = len(dims)
     if axis == rank - 1:
         raise node.error("axis: the last dimension holds real and imaginary parts")
+    if any(isinstance(d, Expr) for d in (dims[axis], dims[-1])) and not node.has(1) and not node.integer("onesided", 0):
+        return _open(node, axis)
     size = fixed(node, dims[axis], "the transformed dimension")
     points = int(node.array(1, "dft_length").reshape(-1)[0]) if node.has(1) else size
     inverse, onesided = node.integer("inverse", 0) != 0, node.integer("onesided", 0) != 0
@@ -53,6 +57,56 @@ def dft_along(node: Node, axis: int) -> Value:
         return back
     out = node.dims_of(back)  # of a mirrored spectrum the result is real
     return node.make(Slice, back, (0,) * rank, (*out[:-1], 1), (1,) * rank)
+
+
+def _open(node: Node, axis: int) -> Value:
+    """DFT of a size, or of a kind of numbers, that only the run knows: whole, with a table that is computed."""
+    dims = node.shape(0)
+    points, rank, inverse = dims[axis], len(dims), node.integer("inverse", 0) != 0
+    x = Calc(node, node.value(0))
+    if dims[-1] != 2:  # real numbers get an imaginary part of 0
+        last = as_expr(dims[-1])
+        require_zero((last - 1) * (last - 2))
+        pads = tuple((0, as_dim(2 - last)) if i == rank - 1 else (0, 0) for i in range(rank))
+        x = Calc(node, node.make(Pad, x.value, None, pads, "constant"))
+    order = [i for i in range(rank - 1) if i != axis] + [axis]
+    moved = Calc(node, node.make(Transpose, x.value, (*order, rank - 1)))
+    count = scalar(node, points, "i64")
+    row, column = (Calc.iota(node, points, "i64").reshaped(*s) for s in ((points, 1), (1, points)))
+    turns = row * column
+    turns = turns - turns / count * count
+    angle = turns.cast("f64") * (2 * math.pi * (1 if inverse else -1)) / count.cast("f64")
+    scale = count.cast("f64") if inverse else scalar(node, 1)
+    real, imaginary = ((t / scale).cast(x.dtype) for t in (angle.cos(), angle.sin()))
+    a, b = (_part(node, moved, i) for i in range(2))
+    parts = [_product(a, real) - _product(b, imaginary), _product(a, imaginary) + _product(b, real)]
+    shape = (*(dims[i] for i in order), 1)
+    y = node.make(Concat, tuple(p.reshaped(*shape).value for p in parts), rank - 1)
+    return node.make(Transpose, y, (*(order.index(i) for i in range(rank - 1)), rank - 1))
+
+
+def _part(node: Node, x: Calc, index: int) -> Calc:
+    dims = node.dims_of(x.value)
+    starts, stops = (*[0] * (len(dims) - 1), index), (*dims[:-1], index + 1)
+    return Calc(node, node.make(Slice, x.value, starts, stops, (1,) * len(dims))).reshaped(*dims[:-1])
+
+
+def _product(x: Calc, table: Calc) -> Calc:
+    return Calc(x.node, x.node.make(MatMul, x.value, table.value))
+
+
+@computed("DFT")
+def dft_along_computed(node: Node) -> Value:
+    """DFT along an axis that is data: along each, and then the one that is meant."""
+    rank = node.rank(0)
+    if node.has(1) or node.integer("onesided", 0) or rank < 2:
+        raise node.unknown(2, "the axis")
+    axis = Calc(node, node.value(2)).cast("i64").reshaped()
+    axis = (axis < 0).where(axis + rank, axis)
+    result = Calc(node, _open(node, 0))
+    for a in range(1, rank - 1):
+        result = axis.equals(a).where(Calc(node, _open(node, a)), result)
+    return result.value
 
 
 @fallback("DFT")
