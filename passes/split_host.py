@@ -14,9 +14,10 @@ from ..ir.ops.host.bind import Bind, Check
 from ..ir.ops.host.control import If, Loop
 from ..ir.plan import HostCall, Plan, PlanConstant, PlanIf, PlanLoop, Run
 from ..ir.types import DTYPES, TensorType, Type, substituted_type
-from .analysis.levels import Levels, is_barrier, outer_values, used_symbols
+from .analysis.levels import Levels, is_barrier, outer_values, symbols_of, used_symbols
 from .base import Pass
 from .cse import hashable
+from .dce import remove_dead
 
 
 class SplitHost(Pass, name="split-host"):
@@ -31,6 +32,7 @@ class SplitHost(Pass, name="split-host"):
         if not isinstance(graph, Graph) or not _has_host_parts(graph):
             return False
         _bind_constants(graph)
+        _drop_unused_binds(graph)
         if _is_one_program(graph):
             _to_attributes(graph)
             return True
@@ -88,6 +90,20 @@ def _bind_constants(graph: Graph) -> None:
     if known:
         for op in graph.walk():
             _substitute(op, known)
+
+
+def _drop_unused_binds(graph: Graph) -> None:
+    """Binds of which nothing uses a symbol, and what only they need, would make islands for nothing."""
+    used = set[str]()
+    for op in graph.walk():
+        if not isinstance(op, Bind):
+            values = [*op.results, *(p for region in op.regions for p in region.params)]
+            used.update(*map(symbols_of, op.attributes.values()), *(symbols_of(v.type) for v in values))
+    unused = [op for op in graph.walk() if isinstance(op, Bind) and not used.intersection(op.symbols)]
+    for op in unused:
+        op.erase()
+    if unused:
+        remove_dead(graph)
 
 
 def _substitute(op: Op, known: Mapping[str, Dim]) -> None:

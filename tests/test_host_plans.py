@@ -169,3 +169,17 @@ def test_operations_of_one_level_are_one_island() -> None:
     plan = module.functions["main"]
     runs = [op for op in plan.walk() if isinstance(op, Run)]
     assert len(runs) == len(module.islands) == 4  # twice, sum and comparison, one for each branch
+
+
+def test_a_bind_that_nothing_uses_makes_no_plan() -> None:
+    text = """
+graph @main(%x: i64[2]) -> ("y") {
+  %twice = arith.add(%x, %x) : i64[2]
+  t.bind(%twice) {symbols = ["?i0", "?i1"]}
+  %y = arith.neg(%x) : i64[2]
+  return %y
+}
+"""
+    graph = split(parsed(text), "split-host").functions["main"]
+    assert isinstance(graph, Graph)
+    assert [op.text_name for op in graph.body] == ["arith.neg", "return"]
