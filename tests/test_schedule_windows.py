@@ -69,7 +69,8 @@ def test_rows_of_a_window_are_unrolled_and_neighbours_share_them() -> None:
     assert outer.vector == "c" and outer.step("w") >= 4
     outer, inner = check(depthwise(256, 14, 3, 1), PAIRED)
     assert inner.step("i") == inner.step("j") == 3
-    assert next(d for d, _ in outer.loops if d in ("c", "h")) == "c", "the rows of a window stay in the first cache"
+    loops = [d for d, _ in outer.loops]  # a block of rows for each thread may be outside of all
+    assert "h" in loops[loops.index("c") :], "the rows of a window stay in the first cache"
 
 
 def shuffled(o: int, groups: int) -> Kernel:
