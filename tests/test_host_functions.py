@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _artifact import NATIVE, ROOT, compiler
-from _host_cases import Case, encode, source
+from _host_cases import Case, encode, source, strings
 from _host_tables import LABELS, MOVES, REFUSED, SELECTS, SEQUENCES, TEXTS
 
 FAMILIES = {"moves": MOVES, "selects": SELECTS, "sequences": SEQUENCES, "texts": TEXTS, "labels": LABELS}
@@ -81,6 +81,20 @@ def test_refusals(runtime: Path, tmp_path: Path) -> None:
         done = run(app, cases, number)
         assert done.returncode == 1 and message in done.stderr, f"{case.function} ({number}): {done.stderr}"
         assert f"node '{case.function}_{number}': " in done.stderr
+
+
+def test_summary_and_info(runtime: Path, tmp_path: Path) -> None:
+    values = [strings("a", "b\nc"), [np.ones(2, np.float32)], {"k": np.float32(1)}]
+    cases = [Case("identity", [value], [value]) for value in values]
+    app = build(runtime, tmp_path, cases)
+    assert run(app, cases).returncode == 0
+    shown = subprocess.run([app, "run", "--inputs", tmp_path / "in.npz"], capture_output=True, text=True, check=True)
+    expected = "'o0_0' string[2] 'a' 'b\\x0ac'\n'o1_0' a sequence of 1\n'o2_0' a map\n"
+    assert shown.stdout == expected
+    info = subprocess.run([app, "info"], capture_output=True, text=True, check=True).stdout
+    assert "'i0_0' string[*]\n" in info and "'i1_0' seq<f32[*]>\n" in info and "ranks" not in info
+    missing = subprocess.run([app, "run"], capture_output=True, text=True).stderr
+    assert "missing inputs: 'i0_0' (string[*]), 'i1_0' (seq<f32[*]>), 'i2_0' (map<string,f32>)" in missing
 
 
 def test_the_table_of_functions_is_complete() -> None:

@@ -5,6 +5,10 @@
 #include "cli.h"
 
 void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size) {
+  if (strchr(io->dtype_name, '<')) { /* seq<...> and the like say it all */
+    snprintf(text, size, "%s", io->dtype_name);
+    return;
+  }
   size_t used = (size_t)snprintf(text, size, "%s[%s", io->dtype_name, io->rank < 0 ? "*" : "");
   for (int32_t d = 0; d < io->rank && used + 64 < size; d++) {
     planish_quoted quoted;
@@ -36,7 +40,7 @@ static void list_ranks(const planish_module *module) {
   for (uint32_t i = 0; i < module->n_inputs; i++) {
     planish_quoted name;
     char ranks[300];
-    if (module->inputs[i].rank >= 0) continue;
+    if (module->inputs[i].rank >= 0 || !module->n_variants || strchr(module->inputs[i].dtype, '<')) continue;
     planish_list_ranks(module, (int32_t)i, ranks, sizeof ranks);
     printf("%-9s %s%s\n", "ranks", planish_quote(&name, module->inputs[i].name), ranks);
   }

@@ -271,7 +271,12 @@ void planish_cli_print_value(const char *name, const planish_value *value) {
     printf("string[");
     for (int32_t d = 0; d < value->as.strings.ndim; d++) printf("%s%" PRId64, d ? "," : "", value->as.strings.shape[d]);
     printf("]");
-    for (int64_t i = 0; i < count && i < 8; i++) printf(" %s", planish_quote(&quoted, value->as.strings.data[i]));
+    for (int64_t i = 0; i < count && i < 8; i++) {
+      uint64_t length = value->as.strings.lengths[i];
+      char *text = strndup(value->as.strings.data[i], length < 400 ? (size_t)length : 400); /* they end with each other */
+      printf(" %s", text ? planish_quote(&quoted, text) : "...");
+      free(text);
+    }
     printf("%s\n", count > 8 ? " ..." : "");
   } else if (value->kind == PLANISH_SEQUENCE) {
     printf("a sequence of %" PRId64 "\n", value->as.sequence.count);

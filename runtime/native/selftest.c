@@ -52,7 +52,7 @@ planish_status planish_seeded_input(const planish_module *module, int32_t index,
                        "input %s: the model leaves its rank open; give it with --input or --inputs",
                        planish_quote(&name, spec->name));
   if (!info || info->dtype.code == COMPLEX || spec->rank > PLANISH_MAX_RANK)
-    return planish_say(message, PLANISH_FAILED, "input %s: cannot make values of type %s",
+    return planish_say(message, PLANISH_FAILED, "input %s: cannot make values of type %s; give it with --input or --inputs",
                        planish_quote(&name, spec->name), spec->dtype);
   array->dtype = info->dtype;
   array->rank = spec->rank;
