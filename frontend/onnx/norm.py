@@ -90,7 +90,7 @@ def rms_normalization(node: Node) -> Value:
 def instance_normalization(node: Node) -> Value:
     """InstanceNormalization: each channel of each picture has mean 0 and variance 1, then scale and bias."""
     x, rank = node.value(0), node.rank(0)
-    y = _standardised(node, x, tuple(range(2, rank)), node.real("epsilon", 1e-5))
+    y = standardised(node, x, tuple(range(2, rank)), node.real("epsilon", 1e-5))
     return _per_channel(node, y, node.value(1), node.value(2), rank)
 
 
@@ -105,7 +105,7 @@ def group_normalization(node: Node) -> Value:
     if groups < 1 or (isinstance(channels, int) and channels % groups):
         raise node.error(f"num_groups: expected a divisor of {channels} channels, got {groups}")
     grouped: tuple[Dim, ...] = (dims[0], groups, part_of(channels, groups), *dims[2:])
-    y = _standardised(node, node.make(Reshape, x, grouped), tuple(range(2, rank + 1)), node.real("epsilon", 1e-5))
+    y = standardised(node, node.make(Reshape, x, grouped), tuple(range(2, rank + 1)), node.real("epsilon", 1e-5))
     scale, bias = node.value(1), node.value(2)
     if node.opset < 21:
         return node.make(Reshape, _per_channel(node, y, scale, bias, rank + 1), dims)
@@ -143,7 +143,7 @@ def _cast(node: Node, x: Value, dtype: str) -> Value:
     return x if x.tensor.dtype == dtype else node.make(Cast, x, dtype)
 
 
-def _standardised(node: Node, x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
+def standardised(node: Node, x: Value, axes: tuple[int, ...], epsilon: float) -> Value:
     """`(x - mean) / sqrt(variance + epsilon)` over `axes`, computed in f32 for narrow types."""
     if not is_float(x.tensor.dtype):
         raise node.error(f"expected floats, got {x.type}")
