@@ -53,6 +53,8 @@ const planish_object *planish_tensor_operand(planish_host *host, planish_object 
 
 bool planish_may_reuse(const planish_step *step, planish_object *const *in, uint32_t index) {
   if (!in[index] || in[index]->references != 1) return false;
+  for (uint32_t i = 0; i < step->n_in; i++)
+    if (i != index && in[i] == in[index]) return false; /* it is given twice */
   for (uint32_t i = 0; i < step->n_free; i++)
     if (step->free[i] == step->in[index]) return true;
   return false;
