@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from conformance.cases import Case, cases
 from conformance.columns import COLUMNS
+from conformance.ranks import LIST, rank_inputs
 from conformance.report import markdown, reason_of
 from onnx import helper
 
@@ -32,6 +37,10 @@ test_scatter_elements_with_negative_indices test_simple_rnn_defaults test_slice_
 test_split_variable_parts_2d_opset18 test_swish test_tile test_top_k test_transpose_all_permutations_3 test_tril_neg
 test_unsqueeze_two_axes test_where_example test_xor4d
 """.split()  # noqa: SIM905
+DYNAMIC = """
+test_add_bcast test_reshape_reordered_all_dims test_nonzero_example test_slice test_reduce_sum_keepdims_random
+test_scan9_sum test_constant_pad
+""".split()  # noqa: SIM905
 FOUND = {case.name: case for case in cases()}
 
 
@@ -43,6 +52,33 @@ def test_a_test_of_onnx_passes_with_optimization(name: str) -> None:
 @pytest.mark.parametrize("name", CHOSEN[::6])
 def test_a_test_of_onnx_passes_without_optimization(name: str) -> None:
     COLUMNS["O0"](FOUND[name])
+
+
+@pytest.mark.parametrize("name", DYNAMIC)
+def test_a_test_of_onnx_passes_with_symbols_for_all_dimensions(name: str) -> None:
+    COLUMNS["dynamic"](FOUND[name])
+
+
+@pytest.mark.parametrize(
+    "name", [*CHOSEN[5::12], "test_sequence_insert_at_back", "test_string_concat", "test_identity_opt"]
+)
+def test_a_test_of_onnx_passes_as_an_executable(name: str) -> None:
+    COLUMNS["executable"](FOUND[name])
+
+
+@pytest.mark.parametrize("name", [*CHOSEN[7::16], "test_sequence_map_identity_1_sequence", "test_if_seq"])
+def test_a_test_of_onnx_passes_when_all_inputs_are_constants(name: str) -> None:
+    COLUMNS["constant"](FOUND[name])
+
+
+def test_lengths_that_decide_ranks_are_a_committed_list() -> None:
+    assert LIST.read_text().split() == [name for name, case in FOUND.items() if rank_inputs(case.load()[0])]
+
+
+def test_compiled_code_runs_where_the_compiler_cannot_be_imported() -> None:
+    code = "import sys; from conformance.isolated import Forbid; sys.meta_path.insert(0, Forbid())"
+    check = "import planish.runtime; assert 'onnx' not in sys.modules and 'planish.ir' not in sys.modules"
+    subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True, cwd=Path(__file__).parent)
 
 
 def test_the_backend_runs_single_nodes_and_knows_its_device() -> None:

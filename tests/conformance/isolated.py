@@ -54,7 +54,7 @@ def _receive(stream: BinaryIO | Any) -> Any:
     return pickle.loads(stream.read(int.from_bytes(size, "little")))
 
 
-class _Forbid:
+class Forbid:
     """An import hook that refuses modules."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -66,7 +66,7 @@ class _Forbid:
 
 def _serve() -> None:
     sys.path = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).parent]
-    sys.meta_path.insert(0, _Forbid())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Forbid())  # type: ignore[arg-type]
     from planish.runtime import load
 
     while True:

@@ -16,8 +16,10 @@ _REASONS = (
     (r"Bernoulli|Random", "random numbers: the expected values are those of one generator"),
     (r"ImageDecoder", "decodes image files; not a computation on tensors"),
     (r"type string|strings|String|Regex|TfIdf", "strings"),
-    (r"input of type|a sequence where", "a sequence or optional as input or output of the model"),
-    (r"computed from data|depends on data|symbolic|symbol ", "a shape that only data decides"),
+    (r"expected coordinate|names in scope", "the verifier cannot show that coordinates stay inside"),
+    (r"rank of the result|rank of .* is unknown", "a rank that only data decides"),
+    (r"depends on the symbol|over a symbolic|symbolic size|shape is symbolic", "a size that must be a number"),
+    (r"computed from data|depends on data", "something other than a shape that must not be data"),
     (r"element type (U?INT2|U?INT4|FLOAT4)|INT4|FLOAT4", "elements of 2 or 4 bits as inputs or outputs"),
     (r"operator is not supported", "the operator is missing"),
     (r"training", "training"),
@@ -63,8 +65,9 @@ def markdown(found: Sequence[Case], outcomes: Outcomes) -> str:
 _MEANING = {
     "O0": "plain loops, no optimization",
     "O3": "all optimizations",
-    "dynamic": "every dimension of every input is a symbol",
+    "dynamic": "every dimension of every input is a symbol; a second shape where ONNX's evaluator accepts one",
     "constant": "all inputs are initializers",
+    "executable": "every ninth test through an executable and `.npz` files",
 }
 
 

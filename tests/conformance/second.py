@@ -26,7 +26,7 @@ def second_shape(
     inputs = data[0][0]
     if not all(isinstance(x, np.ndarray) and x.size <= _LARGEST for x in inputs):
         return []
-    fixed = rank_inputs(model)
+    fixed = {*rank_inputs(model), *(n for node in model.graph.node for n in _lists(node))}
     names = [i.name for i in model.graph.input]
     # Integers are often shapes and places: they stay as they are, and so do the sizes of dimension 1, which broadcasts.
     grown = [x if n in fixed or x.dtype.kind in "iu" else _grown(x) for n, x in zip(names, inputs, strict=False)]
@@ -42,6 +42,12 @@ def second_shape(
     if not _alike(case, same, data[0][1]) or not all(isinstance(v, np.ndarray) for v in found):
         return []  # the evaluator does not even agree with the test itself
     return [(grown, list(found))]
+
+
+def _lists(node: onnx.NodeProto) -> list[str]:
+    """Inputs with one number for each dimension of another: their length is not free."""
+    first = {"Resize": 1, "Upsample": 1}.get(node.op_type)
+    return [] if first is None else list(node.input[first:])
 
 
 def _grown(x: np.ndarray) -> np.ndarray:
