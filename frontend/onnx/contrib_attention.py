@@ -411,10 +411,13 @@ def _cached(node: Node, new: Value, cache: Value | None, past: Calc, total: Dim)
     wide: tuple[Dim, ...] = (batch, heads, keys, size)
     at = place.maximum(0).minimum(last).reshaped(batch, 1, keys, 1)
     y = node.make(GatherElements, new, node.make(Expand, at.value, wide), 2)
-    old = node.splat(0.0, new.tensor.dtype)
+    zero = node.splat(0.0, new.tensor.dtype)
+    old = zero
     if cache is not None:
         more = as_dim(as_expr(keys) - room)
         old = cache if more == 0 else node.make(Pad, cache, None, ((0, 0), (0, 0), (0, more), (0, 0)), "constant")
+        before = (place < 0).reshaped(batch, 1, keys, 1)
+        old = node.make(Where, before.value, old, zero)
     inside = (place.clamped(0, last)).equals(place).reshaped(batch, 1, keys, 1)
     return node.make(Where, inside.value, y, old)
 
