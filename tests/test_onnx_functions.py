@@ -12,6 +12,7 @@ from onnx import FunctionProto, TensorProto, helper
 from planish.frontend.onnx import read_onnx
 from planish.ir.errors import ModelError, UnsupportedError
 from planish.ir.interp import run_graph
+from planish.ir.ops.host import Loop
 
 OPSETS = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
 
@@ -94,10 +95,24 @@ def test_a_loop_of_known_length_is_unrolled_and_sees_names_around_it() -> None:
     assert np.array_equal(run(m, x=x), 4 * x)
 
 
-def test_an_endless_loop_is_refused() -> None:
-    m = model([helper.make_node("Loop", ["", "", "x"], ["y"], body=adding())], [])
-    with pytest.raises(UnsupportedError, match="more than 1024 rounds"):
-        read_onnx(m)
+def test_a_loop_of_unknown_course_stays_a_loop() -> None:
+    m = model([helper.make_node("Loop", ["", "", "x"], ["y"], body=adding())], [])  # endless: a time limit ends the run
+    assert [op.limit for op in read_onnx(m).main.walk() if isinstance(op, Loop)] == [None]
+
+
+def test_rounds_and_shapes_may_be_data() -> None:
+    count, x, y = (helper.make_tensor_value_info(n, t, s) for n, t, s in (
+        ("count", TensorProto.INT64, []), ("x", TensorProto.FLOAT, [1]), ("y", TensorProto.FLOAT, None)))  # fmt: skip
+    i, c, v = (helper.make_tensor_value_info(n, t, s) for n, t, s in (
+        ("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, []), ("v", TensorProto.FLOAT, None)))  # fmt: skip
+    c2, v2 = helper.make_tensor_value_info("c2", TensorProto.BOOL, []), helper.make_tensor_value_info("v2", 1, None)
+    steps = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Concat", ["v", "v"], ["v2"], axis=0)]
+    body = helper.make_graph(steps, "body", [i, c, v], [c2, v2])
+    graph = helper.make_graph([helper.make_node("Loop", ["count", "", "x"], ["y"], body=body)], "g", [count, x], [y])
+    module = read_onnx(helper.make_model(graph, opset_imports=OPSETS, ir_version=10))
+    for rounds in (0, 1, 3):
+        found = run_graph(module, {"count": np.array(rounds), "x": np.ones(1, np.float32)})["y"]
+        assert found.shape == (2**rounds,)
 
 
 def test_a_declared_shape_holds_the_data_to_it() -> None:
