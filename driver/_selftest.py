@@ -27,7 +27,7 @@ def golden_test(module: Module) -> SelfTest | None:
     types = [v.type for v in [*graph.params, *graph.results]]
     if not all(isinstance(t, TensorType) and t.is_static and DTYPES[t.dtype].bits >= 8 for t in types):
         return None
-    ranges = [_range(p) for p in graph.params]
+    ranges = [value_range(p) for p in graph.params]
     inputs: dict[str, np.ndarray] = {}
     for i, (p, (low, high)) in enumerate(zip(graph.params, ranges, strict=True)):
         shape = p.tensor.static_shape
@@ -43,7 +43,7 @@ def golden_test(module: Module) -> SelfTest | None:
     return record(SEED, (), ranges, outputs, rtol=RTOL, atol=max(1e-30, 1e-4 * largest))
 
 
-def _range(parameter: Value) -> tuple[float, float]:
+def value_range(parameter: Value) -> tuple[float, float]:
     """Values that the model can take: for token ids and other indices 0 .. size-1, else 0..1 or -1..1."""
     kind = DTYPES[parameter.tensor.dtype].kind
     if kind == "float":

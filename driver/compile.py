@@ -31,7 +31,7 @@ from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
 from planish.codegen.toolchain import find_compiler, prepare_runtime
-from planish.frontend import open_model
+from planish.frontend import Source, open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim
@@ -117,7 +117,7 @@ class _Steps:
 
 
 def compile_file(
-    model: Path | bytes | onnx.ModelProto,
+    model: Path | bytes | onnx.ModelProto | Source,
     out: Path,
     *,
     emit: str = "lib",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planish.commands import bench, check, compile, inspect, opt, run
+from planish.commands import bench, check, compare, compile, inspect, opt, run
 from planish.commands.base import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -10,6 +10,7 @@ COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     bench.COMMAND,
     check.COMMAND,
+    compare.COMMAND,
     opt.COMMAND,
     inspect.COMMAND,
 )
