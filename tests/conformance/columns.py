@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -32,10 +32,11 @@ def _agree(case: Case, got: list[Any], want: list[Any]) -> None:
     for mine, theirs in zip(got, want, strict=True):
         if isinstance(theirs, list | tuple):
             assert isinstance(mine, list | tuple), f"expected a sequence, got {type(mine).__name__}"
-            _agree(case, list(mine), list(theirs))
+            _agree(case, list(cast("list[Any]", mine)), list(cast("list[Any]", theirs)))
         elif isinstance(theirs, dict):
-            assert isinstance(mine, dict) and mine.keys() == theirs.keys(), f"expected keys {list(theirs)}, got {mine}"
-            _agree(case, [np.asarray(mine[key]) for key in theirs], [np.asarray(v) for v in theirs.values()])
+            ours, wanted = cast("dict[Any, Any]", mine), cast("dict[Any, Any]", theirs)
+            assert isinstance(mine, dict) and ours.keys() == wanted.keys(), f"expected {wanted}, got {ours}"
+            _agree(case, [np.asarray(ours[key]) for key in wanted], [np.asarray(v) for v in wanted.values()])
         elif theirs is None:
             assert mine is None, f"expected an optional that is empty, got {mine}"
         else:
@@ -102,9 +103,10 @@ def _put(graph: onnx.GraphProto, name: str, value: Any, type: onnx.TypeProto) ->
             _put(graph, f"{name} (element)", value, inner)
             graph.node.append(helper.make_node("Optional", [f"{name} (element)"], [name]))
     elif isinstance(value, list):
-        for i, item in enumerate(value):
+        items = cast("list[Any]", value)
+        for i, item in enumerate(items):
             graph.initializer.append(numpy_helper.from_array(np.asarray(item), f"{name}.{i}"))
-        names = [f"{name}.{i}" for i in range(len(value))]
+        names = [f"{name}.{i}" for i in range(len(items))]
         dtype = type.sequence_type.elem_type.tensor_type.elem_type
         kind = helper.make_node("SequenceConstruct", names, [name]) if value else None
         graph.node.append(kind or helper.make_node("SequenceEmpty", [], [name], dtype=dtype))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,9 +37,10 @@ def _put(arrays: dict[str, Any], name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, list | tuple):
-        for i, item in enumerate(value):
+        items = list(cast("list[Any]", value))
+        for i, item in enumerate(items):
             _put(arrays, f"{name}.{i}", item)
-        if not value:
+        if not items:
             arrays[f"{name}.len"] = np.array(0, np.int64)
         return
     array = np.asarray(value)

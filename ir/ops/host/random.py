@@ -20,7 +20,7 @@ class _Random(HostOp):
 
     deterministic: ClassVar[bool] = False
 
-    def generator(self) -> np.random.Generator:
+    def generator(self) -> Any:
         """A generator for one run."""
         seed: float | None = getattr(self, "seed", None)
         return np.random.default_rng(None if seed is None else int(abs(seed) * 1000))
@@ -38,7 +38,8 @@ class RandomUniform(_Random, name="host.random_uniform"):
     sizes: tuple[str, ...] = ()
 
     def reference(self, *operands: Any) -> Any:
-        return self.generator().uniform(self.low, self.high, operands[0]).astype(DTYPES[self.dtype].numpy)
+        drawn: Any = self.generator().uniform(self.low, self.high, operands[0])
+        return drawn.astype(DTYPES[self.dtype].numpy)
 
 
 class RandomNormal(_Random, name="host.random_normal"):
@@ -53,7 +54,8 @@ class RandomNormal(_Random, name="host.random_normal"):
     sizes: tuple[str, ...] = ()
 
     def reference(self, *operands: Any) -> Any:
-        return self.generator().normal(self.mean, self.scale, operands[0]).astype(DTYPES[self.dtype].numpy)
+        drawn: Any = self.generator().normal(self.mean, self.scale, operands[0])
+        return drawn.astype(DTYPES[self.dtype].numpy)
 
 
 class Bernoulli(_Random, name="host.bernoulli"):
@@ -69,7 +71,8 @@ class Bernoulli(_Random, name="host.bernoulli"):
 
     def reference(self, *operands: Any) -> Any:
         x = operands[0]
-        return (self.generator().uniform(size=x.shape) < x).astype(DTYPES[self.dtype].numpy)
+        drawn: Any = self.generator().uniform(size=x.shape) < x
+        return drawn.astype(DTYPES[self.dtype].numpy)
 
 
 class Multinomial(_Random, name="host.multinomial"):

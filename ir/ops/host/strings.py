@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class ToString(HostOp, name="host.to_string"):
 def _text(v: Any) -> str:
     if isinstance(v, np.bool_):
         return "1" if v else "0"
-    if isinstance(v, np.integer):
+    if np.issubdtype(np.asarray(v).dtype, np.integer):
         return str(int(v))
     wide = float(v)
     if np.isnan(wide):
@@ -230,7 +230,7 @@ class LabelEncoder(HostOp, name="host.label_encoder"):
 def _list(values: Any) -> list[Any]:
     if isinstance(values, ConstantData):
         return list(values.array().reshape(-1))
-    return list(values) if isinstance(values, tuple | list) else [values]
+    return list(cast("tuple[Any, ...]", values)) if isinstance(values, tuple | list) else [values]
 
 
 def _key(v: Any) -> Any:

@@ -302,7 +302,9 @@ class HostWhere(HostOp, name="host.where"):
     sizes: tuple[str, ...] = ()
 
     def reference(self, *operands: Any) -> Any:
-        return np.where(*operands)
+        condition, x, y = operands
+        chosen: Any = np.where(condition, x, y)
+        return chosen
 
 
 class Identity(HostOp, name="host.identity"):
