@@ -146,8 +146,9 @@ def _own(path: Path, inputs: Arrays, expected: Arrays, kind: str) -> float | Non
 
 
 def _step(expected: Any, step: float) -> float:
-    """The distance that one step in one element makes."""
-    return step / (float(np.linalg.norm(np.asarray(expected, np.float64))) or 1.0)
+    """The distance when every element is one step off."""
+    b = np.asarray(expected, np.float64)
+    return step * float(np.sqrt(b.size)) / (float(np.linalg.norm(b)) or 1.0)
 
 
 def compared(shape: str, got: Mapping[str, Any], expected: Arrays, kind: str, own: float | None) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from ..core import Value
 from ..errors import expect
 from ..expr import Dim, Expr, as_dim, as_expr, floordiv
@@ -19,6 +17,7 @@ from .windows import (
     check_bias,
     convert,
     count,
+    exact_matmul,
     extents,
     may_equal,
     product_dtype,
@@ -123,7 +122,7 @@ class Conv(TensorOp, name="nn.conv"):
         space = view.shape[2 : 2 + rank]
         order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
         columns = view.transpose(order).reshape(n, groups, c // groups * count(w.shape[2:]), count(space))
-        y = np.matmul(w.reshape(1, groups, outputs // groups, columns.shape[2]), columns)
+        y = exact_matmul(w.reshape(1, groups, outputs // groups, columns.shape[2]), columns)
         y = y.reshape(n, outputs, *space)
         if bias is not None:
             y = y + bias.astype(acc).reshape(-1, *[1] * rank)

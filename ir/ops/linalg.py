@@ -11,7 +11,7 @@ from ..expr import Dim
 from ..kernel.builder import KernelBuilder
 from ..types import DTYPES, TensorType, Type, broadcast
 from .base import TensorOp, broadcast_read, fresh
-from .windows import accumulate_dtype, convert, may_equal, product_dtype, zero
+from .windows import accumulate_dtype, convert, exact_matmul, may_equal, product_dtype, zero
 
 __all__ = [
     "MatMul",
@@ -71,7 +71,8 @@ class MatMul(TensorOp, name="linalg.matmul"):
     def reference(self, *operands: Any) -> Any:
         a, b = operands
         acc = DTYPES[accumulate_dtype(self.result.tensor.dtype)].numpy
-        return (a.astype(acc, copy=False) @ b.astype(acc, copy=False)).astype(DTYPES[self.result.tensor.dtype].numpy)
+        product = exact_matmul(a.astype(acc, copy=False), b.astype(acc, copy=False))
+        return product.astype(DTYPES[self.result.tensor.dtype].numpy)
 
     @classmethod
     def samples(cls) -> Iterator[Self]:

@@ -19,6 +19,16 @@ from ..types import DTYPES, ScalarType, is_float
 Pads = tuple[tuple[int, int], ...]
 
 
+def exact_matmul(a: Any, b: Any) -> Any:
+    """`a @ b` of NumPy arrays. Integers go through f64, where that is exact: NumPy has fast products of floats only."""
+    if a.dtype.kind in "iu" and a.size and b.size:
+        sizes = [max(abs(int(x.min())), abs(int(x.max()))) for x in (a, b)]
+        if sizes[0] * sizes[1] * a.shape[-1] < 1 << 53:
+            whole = np.matmul(a.astype(np.float64), b.astype(np.float64))
+            return whole.astype(np.int64).astype(a.dtype)
+    return np.matmul(a, b)
+
+
 def accumulate_dtype(dtype: str) -> str:
     """The element type of sums over elements of `dtype`: f32 for f16 and bf16, i32 for integers of 8 bits or less."""
     narrow = DTYPES[dtype].kind in ("int", "uint") and DTYPES[dtype].bits <= 8
