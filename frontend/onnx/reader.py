@@ -18,6 +18,7 @@ from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.errors import PlanishError
 from ...ir.expr import Dim
+from ...ir.types import Type
 from .. import SourceNode
 from . import (
     arith,
@@ -26,9 +27,11 @@ from . import (
     contrib_blocks,
     contrib_layers,
     control,
+    deform,
     einsum,
     index,
     irregular,
+    learned,
     make,
     names,
     nn,
@@ -43,6 +46,7 @@ from . import (
     shape,
     signal,
     training,
+    trees,
 )
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
@@ -57,8 +61,9 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, contrib, contrib_attention, contrib_blocks, contrib_layers, control, einsum, index, irregular, make, nn, norm,
-    quant, recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training,
+    arith, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index, irregular,
+    learned, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training,
+    trees,
 )  # fmt: skip
 names.register()
 
@@ -74,6 +79,14 @@ class OnnxSource:
     def unranked(self) -> list[str]:
         """Names of the inputs that have no shape in the model."""
         return unranked_inputs(self._model.proto.graph)
+
+    def input_types(self, ranks: Mapping[str, int] | None = None) -> list[tuple[str, Type]]:
+        """Names and types of the inputs as the file has them."""
+        graph = self._model.proto.graph
+        constants = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        free = [i for i in graph.input if i.name not in constants]
+        found, _ = read_inputs(free, Given({}, ranks or {}, {}), self.label, [])
+        return [(name, type) for name, type in found if type is not None]
 
     def read(
         self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None

@@ -76,6 +76,8 @@ from .arith import (
     Xor,
 )
 from .base import Elementwise, TensorOp
+from .deform import DeformSample
+from .determinant import Det
 from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
@@ -102,6 +104,7 @@ from .shape import (
     Tile,
     Transpose,
 )
+from .trees import TreeEnsemble
 
 __all__ = [
     "GRU",
@@ -132,7 +135,9 @@ __all__ = [
     "Cosh",
     "CumProd",
     "CumSum",
+    "DeformSample",
     "Dequantize",
+    "Det",
     "Div",
     "Elementwise",
     "Elu",
@@ -208,6 +213,7 @@ __all__ = [
     "ToFloat8",
     "TopK",
     "Transpose",
+    "TreeEnsemble",
     "Where",
     "Xor",
     "fold",
