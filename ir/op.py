@@ -105,6 +105,8 @@ class Op(metaclass=_OpMeta):
 
     op_name: ClassVar[str] = ""
     fields: ClassVar[tuple[Field, ...]] = ()
+    _operands: ClassVar[tuple[tuple[str, bool], ...]] = ()  # name and `many` of those of `fields` that are operands
+    _regions: ClassVar[tuple[tuple[str, bool], ...]] = ()  # and of those that are regions
     names: ClassVar[dict[str, str]] = {}  # foreign names: {"onnx": "Relu"}
     side_effects: ClassVar[bool] = False  # True: never removed for lack of uses
     terminator: ClassVar[bool] = False
@@ -127,6 +129,8 @@ class Op(metaclass=_OpMeta):
             many = text.startswith("tuple[") and kind != "attribute"
             own.append(Field(field, kind, many, text.endswith("None") or (field in cls.__dict__), text))
         cls.fields = tuple(f for f in cls.fields if f.name not in {o.name for o in own}) + tuple(own)
+        cls._operands = tuple((f.name, f.many) for f in cls.fields if f.kind == "operand")
+        cls._regions = tuple((f.name, f.many) for f in cls.fields if f.kind == "region")
         if name:
             cls.op_name = name
             if name in REGISTRY:
@@ -191,10 +195,9 @@ class Op(metaclass=_OpMeta):
     def operands(self) -> list[Value | None]:
         """All operands in field order, tuples flattened; None where an optional one is absent."""
         flat: list[Value | None] = []
-        for field in self.fields:
-            if field.kind == "operand":
-                value = getattr(self, field.name)
-                flat.extend(value) if field.many else flat.append(value)
+        for name, many in self._operands:
+            value = getattr(self, name)
+            flat.extend(value) if many else flat.append(value)
         return flat
 
     @property
@@ -206,10 +209,9 @@ class Op(metaclass=_OpMeta):
     def regions(self) -> list[Region]:
         """All regions, in field order."""
         found: list[Region] = []
-        for field in self.fields:
-            if field.kind == "region":
-                value = getattr(self, field.name)
-                found.extend(value if field.many else [value] if value is not None else [])
+        for name, many in self._regions:
+            value = getattr(self, name)
+            found.extend(value if many else [value] if value is not None else [])
         return found
 
     @property
@@ -272,7 +274,7 @@ class Op(metaclass=_OpMeta):
         """Take it out of its region and unregister its uses and those inside its regions; it may be inserted again."""
         assert self.parent is not None
         self.parent._unlink(self)
-        for op in self.walk():
+        for op in self.walk() if self._regions else (self,):
             for i, v in enumerate(op.operands):
                 if v is not None:
                     v.uses.pop(Use(op, i), None)
@@ -360,7 +362,10 @@ class Region:
     def walk(self) -> Iterator[Op]:
         """All operations, those in nested regions after the one that owns them."""
         for op in self:
-            yield from op.walk()
+            if op._regions:
+                yield from op.walk()
+            else:
+                yield op
 
     def append(self, op: OpT) -> OpT:
         """Insert at the end."""
@@ -387,7 +392,7 @@ class Region:
             self._last = op
         else:
             next._prev = op
-        for inner in op.walk():
+        for inner in op.walk() if op._regions else (op,):
             if inner.parent is None:
                 continue
             for i, v in enumerate(inner.operands):

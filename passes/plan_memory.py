@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from .base import Pass
 ALIGNMENT = 64
 PAGE = 4096
 _BIG_WEIGHT = 256 * 1024
+_PERIOD = 64  # calls
 
 
 class PlanMemory(Pass, name="plan-memory"):
@@ -142,8 +144,11 @@ def _aligned(size: Dim) -> Dim:
 
 def _most_live(blocks: Sequence[Block]) -> int:
     """Most bytes live at one call: no plan needs less."""
-    starts = {b.live.first for b in blocks}
-    return max((sum(_int(b.size) for b in blocks if b.live.first <= t <= b.live.last) for t in starts), default=0)
+    change: dict[int, int] = {}
+    for block in blocks:
+        change[block.live.first] = change.get(block.live.first, 0) + _int(block.size)
+        change[block.live.last + 1] = change.get(block.live.last + 1, 0) - _int(block.size)
+    return max(itertools.accumulate(change[t] for t in sorted(change)), default=0)
 
 
 def _int(size: Dim) -> int:
@@ -181,9 +186,14 @@ def _greedy(blocks: Sequence[Block]) -> dict[Block, int]:
     """Each block in turn into the smallest gap, between those that are placed and live at the same time, that holds
     it; else behind them."""
     offsets: dict[Block, int] = {}
+    periods: dict[int, list[Block]] = {}  # who lives when, so that not all blocks are compared with all
     for block in blocks:
         size = _int(block.size)
-        near = sorted((offsets[b], offsets[b] + _int(b.size)) for b in offsets if b.live.overlaps(block.live))
+        times = range(block.live.first // _PERIOD, block.live.last // _PERIOD + 1)
+        others = {b for t in times for b in periods.setdefault(t, [])}
+        near = sorted((offsets[b], offsets[b] + _int(b.size)) for b in others if b.live.overlaps(block.live))
+        for t in times:
+            periods[t].append(block)
         at, best, gap = 0, -1, 0
         for low, high in near:
             if low - at >= size and (best < 0 or low - at < gap):

@@ -70,8 +70,9 @@ class ShareRows(Pass, name="share-rows"):
 def _common(stages: Sequence[Stage], written: set[Value]) -> list[Value]:
     """The value that at least two of `stages` compute, once per stage, which is most worth a buffer; else nothing."""
     places: dict[object, dict[Stage, Value]] = {}
+    numbers: dict[object, int] = {}
     for stage in stages:
-        keys = _Keys(stage, written)
+        keys = _Keys(stage, written, numbers)
         for op in stage.body:
             if isinstance(op, Scalar | Read) and (key := keys.of(op.result)) is not None:
                 places.setdefault(key, {}).setdefault(stage, op.result)
@@ -81,15 +82,24 @@ def _common(stages: Sequence[Stage], written: set[Value]) -> list[Value]:
 
 
 class _Keys:
-    """What values of a stage's body are made of, equal for equal values of stages with equal extents."""
+    """What values of a stage's body are made of, as numbers: equal for equal values of stages with equal extents."""
 
-    def __init__(self, stage: Stage, written: set[Value]) -> None:
+    def __init__(self, stage: Stage, written: set[Value], numbers: dict[object, int]) -> None:
+        """`numbers` are those of the other stages: what is new gets the next one."""
         self.stage = stage
         self.written = written
+        self.numbers = numbers
+        self._known: dict[Value, int | None] = {}
         self.places = {d.name: sym(f"#{n}") for n, d in enumerate(stage.dims)}
 
-    def of(self, value: Value) -> object | None:
-        """A key; None for values that cannot be computed elsewhere."""
+    def of(self, value: Value) -> int | None:
+        """A number; None for values that cannot be computed elsewhere."""
+        if value not in self._known:  # a value used twice must not be walked twice: chains of them grow as 2^n
+            key = self._made_of(value)
+            self._known[value] = None if key is None else self.numbers.setdefault(key, len(self.numbers))
+        return self._known[value]
+
+    def _made_of(self, value: Value) -> object | None:
         op = value.op
         if op is None or op.parent is not self.stage.body:
             return None if value.owner in (self.stage.body, None) else ("outside", value)
