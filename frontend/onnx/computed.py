@@ -13,9 +13,9 @@ import numpy as np
 from ...ir.assume import require_zero
 from ...ir.core import Op, Value
 from ...ir.expr import Dim, as_expr, product
-from ...ir.ops.order import CumProd
+from ...ir.ops.cumulative import CumProd, CumSum
 from ...ir.ops.reduce import Max, Prod, Sum
-from ...ir.ops.shape import Concat, CumSum, Gather, Iota, Reshape
+from ...ir.ops.shape import Concat, Gather, Iota, Reshape
 from .calc import Calc, scalar
 from .declared import data, element
 from .node import Converter, Node

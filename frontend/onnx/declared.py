@@ -15,10 +15,11 @@ import numpy as np
 
 from ...ir.core import Op, Value
 from ...ir.ops.arith import And, Cast, Equal, Where
-from ...ir.ops.order import CumProd, TopK
+from ...ir.ops.cumulative import CumProd, CumSum
+from ...ir.ops.order import TopK
 from ...ir.ops.reduce import Max, Min
 from ...ir.ops.require import Require
-from ...ir.ops.shape import CumSum, Expand, Gather, Reshape, Slice, Tile
+from ...ir.ops.shape import Expand, Gather, Reshape, Slice, Tile
 from .calc import Calc
 from .node import Node, Results
 from .scope import Unsupported

@@ -7,8 +7,9 @@ import numpy as np
 from ...ir.assume import assume_equal, require_nonnegative
 from ...ir.core import Op, Value
 from ...ir.expr import Expr, as_expr
-from ...ir.ops.order import CumProd, TopK
-from ...ir.ops.shape import CumSum, Expand, Gather, GatherElements, GatherND, ScatterElements, ScatterND
+from ...ir.ops.cumulative import CumProd, CumSum
+from ...ir.ops.order import TopK
+from ...ir.ops.shape import Expand, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from .calc import Calc, scalar
 from .node import Node, converter
 from .shape import checked_sizes

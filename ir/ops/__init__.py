@@ -76,13 +76,14 @@ from .arith import (
     Xor,
 )
 from .base import Elementwise, TensorOp
+from .cumulative import CumProd, CumSum
 from .deform import DeformSample
 from .determinant import Det
 from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .number import Number
-from .order import CumProd, TopK
+from .order import TopK
 from .pool_index import MaxPoolIndices
 from .quant import Dequantize, Quantize
 from .recurrent import GRU, LSTM, RNN
@@ -90,7 +91,6 @@ from .require import Require
 from .resize import Repeat, Resample
 from .shape import (
     Concat,
-    CumSum,
     Expand,
     Gather,
     GatherElements,

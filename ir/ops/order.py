@@ -1,4 +1,4 @@
-"""Order: the largest elements and where they are; running products."""
+"""Order: the largest elements and where they are."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, is_float
 from .base import TensorOp, fresh
 from .symbols import static
-from .windows import accumulate_dtype, convert
 
-__all__ = ["CumProd", "TopK"]
+__all__ = ["TopK"]
 
 
 class TopK(TensorOp, name="reduce.top_k"):
@@ -108,54 +107,3 @@ class TopK(TensorOp, name="reduce.top_k"):
         if is_float(t.dtype):
             data.reshape(-1)[1] = np.nan
         return [data]
-
-
-class CumProd(TensorOp, name="shape.cum_prod"):
-    """Running products along `axis`; `exclusive`: without the element itself; `reverse`: from the end.
-
-    Numbers; integers wrap, f16 and bf16 are multiplied in f32. Source: ONNX CumProd.
-    """
-
-    x: Value
-    axis: int
-    exclusive: bool = False
-    reverse: bool = False
-
-    def infer(self) -> Sequence[Type]:
-        x = self.x.tensor
-        expect(DTYPES[x.dtype].kind in ("float", "int", "uint"), f"expected numbers, got {x.dtype}")
-        expect(x.shape is None or 0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
-        return [x]
-
-    def kernel(self, k: KernelBuilder) -> None:
-        (x,), (out,) = k.inputs, k.outputs
-        acc = accumulate_dtype(x.tensor.dtype)
-        dims = {f"d{i}": d for i, d in enumerate(x.tensor.dims)}
-        along = {f"d{self.axis}": dims.pop(f"d{self.axis}")}
-        one = k.const(1.0 if is_float(acc) else 1, acc)
-        with k.map(dims) as row, k.scan(along, init=[one]) as s:
-            (position,), (before,) = s.dims, s.carried
-            if self.reverse:
-                position = as_expr(x.tensor.dims[self.axis]) - 1 - position
-            at = [*row[: self.axis], position, *row[self.axis :]]
-            after = k.mul(before, convert(k, k.read(x, *at), acc))
-            k.write(convert(k, before if self.exclusive else after, x.tensor.dtype), out, *at)
-            s.yield_(after)
-
-    def reference(self, *operands: Any) -> Any:
-        (x,) = operands
-        values = np.flip(x, self.axis) if self.reverse else x
-        wide = values.astype(DTYPES[accumulate_dtype(self.x.tensor.dtype)].numpy)
-        total = np.multiply.accumulate(wide, axis=self.axis, dtype=wide.dtype)
-        if self.exclusive:
-            total = np.roll(total, 1, axis=self.axis)
-            total[(slice(None),) * self.axis + (slice(0, 1),)] = 1
-        return np.ascontiguousarray(np.flip(total, self.axis) if self.reverse else total).astype(x.dtype)
-
-    @classmethod
-    def samples(cls) -> Iterator[Self]:
-        for exclusive in (False, True):
-            for reverse in (False, True):
-                yield cls(fresh("f32", 2, 5), 1, exclusive, reverse)
-        for dtype in ("f64", "i32", "f16"):
-            yield cls(fresh(dtype, 3, 4), 0)

@@ -20,10 +20,10 @@ from .base import TensorOp, broadcast_read, fresh
 from .indexing import Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from .reshape import regroup
 from .symbols import static
-from .windows import accumulate_dtype, convert, may_equal, zero
+from .windows import convert, may_equal, zero
 
 __all__ = [
-    "Concat", "CumSum", "Expand", "Gather", "GatherElements", "GatherND", "Iota", "Pad", "Reshape", "ScatterElements",
+    "Concat", "Expand", "Gather", "GatherElements", "GatherND", "Iota", "Pad", "Reshape", "ScatterElements",
     "ScatterND", "Slice", "Tile", "Transpose",
 ]  # fmt: skip
 
@@ -382,58 +382,6 @@ class Tile(TensorOp, name="shape.tile"):
         yield cls(fresh("f32", 2, 3), (1, 1))
         yield cls(fresh("i64", 2, 1, 3), (3, 2, 2))
         yield cls(fresh("bool", 3), (0,))
-
-
-class CumSum(TensorOp, name="shape.cum_sum"):
-    """Running sums along `axis`; `exclusive`: without the element itself; `reverse`: from the end.
-
-    Numbers; integers wrap, f16 and bf16 are summed in f32. Source: ONNX CumSum.
-    """
-
-    x: Value
-    axis: int
-    exclusive: bool = False
-    reverse: bool = False
-
-    def infer(self) -> Sequence[Type]:
-        x = self.x.tensor
-        expect(DTYPES[x.dtype].kind in ("float", "int", "uint"), f"expected numbers, got {x.dtype}")
-        expect(x.shape is None or 0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")
-        return [x]
-
-    def kernel(self, k: KernelBuilder) -> None:
-        (x,), (out,) = k.inputs, k.outputs
-        acc = accumulate_dtype(x.tensor.dtype)
-        dims = _loops(x.tensor.dims)
-        along = {f"d{self.axis}": dims.pop(f"d{self.axis}")}
-        with k.map(dims) as row, k.scan(along, init=[zero(k, acc)]) as s:
-            (position,), (before,) = s.dims, s.carried
-            if self.reverse:
-                position = as_expr(x.tensor.dims[self.axis]) - 1 - position
-            at = [*row[: self.axis], position, *row[self.axis :]]
-            after = k.add(before, convert(k, k.read(x, *at), acc))
-            k.write(convert(k, before if self.exclusive else after, x.tensor.dtype), out, *at)
-            s.yield_(after)
-
-    def reference(self, *operands: Any) -> Any:
-        (x,) = operands
-        values = np.flip(x, self.axis) if self.reverse else x
-        wide = values.astype(DTYPES[accumulate_dtype(self.x.tensor.dtype)].numpy)
-        total = np.cumsum(wide, axis=self.axis, dtype=wide.dtype)
-        if self.exclusive:
-            total = np.roll(total, 1, axis=self.axis)
-            total[(slice(None),) * self.axis + (slice(0, 1),)] = 0
-        return np.ascontiguousarray(np.flip(total, self.axis) if self.reverse else total).astype(x.dtype)
-
-    @classmethod
-    def samples(cls) -> Iterator[Self]:
-        for exclusive in (False, True):
-            for reverse in (False, True):
-                yield cls(fresh("f32", 2, 5), 1, exclusive, reverse)
-        yield cls(fresh("f32", 2, 3, 4), 1)
-        yield cls(fresh("f32", 5), 0)
-        for dtype in ("f64", "i32", "i64", "f16", "bf16"):
-            yield cls(fresh(dtype, 3, 4), 0)
 
 
 class Iota(TensorOp, name="shape.iota"):
