@@ -6,6 +6,8 @@ the machine and the file at once.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from planish.ir.core import Module, Value
@@ -18,6 +20,7 @@ from planish.runtime.selftest import record, seeded_input
 SEED = 20240229
 # Reductions in another order, Winograd and vector math stay well inside; a wrong kernel does not.
 RTOL = 1e-3
+_MOST_BYTES = 1 << 29  # of one value: the interpreter has several at once
 
 
 def golden_test(module: Module) -> SelfTest | None:
@@ -26,6 +29,8 @@ def golden_test(module: Module) -> SelfTest | None:
     graph = module.main
     types = [v.type for v in [*graph.params, *graph.results]]
     if not all(isinstance(t, TensorType) and t.is_static and DTYPES[t.dtype].bits >= 8 for t in types):
+        return None
+    if any(_bytes(v) > _MOST_BYTES for op in graph.walk() for v in (*op.inputs, *op.results)):
         return None
     ranges = [value_range(p) for p in graph.params]
     inputs: dict[str, np.ndarray] = {}
@@ -41,6 +46,14 @@ def golden_test(module: Module) -> SelfTest | None:
     wide = [np.abs(o.astype(np.float64)) for o in outputs if o.size]
     largest = max((float(np.max(w, where=np.isfinite(w), initial=0.0)) for w in wide), default=0.0)
     return record(SEED, (), ranges, outputs, rtol=RTOL, atol=max(1e-30, 1e-4 * largest))
+
+
+def _bytes(value: Value) -> int:
+    """Bytes of a tensor of known shape, 0 for all else and for weights."""
+    t = value.type
+    if not isinstance(t, TensorType) or not t.is_static or (value.op is not None and value.op.op_name == "constant"):
+        return 0
+    return math.prod(t.static_shape) * DTYPES[t.dtype].bits // 8
 
 
 def value_range(parameter: Value) -> tuple[float, float]:

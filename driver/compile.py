@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planish._atomic import written_beside
+from planish._collecting import few_collections
 from planish._lower import Options, available_threads, lower
 from planish._results import sources_digest
 from planish._selftest import golden_test
@@ -34,20 +35,23 @@ from planish.codegen.toolchain import find_compiler, prepare_runtime
 from planish.frontend import Source, open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
-from planish.ir.expr import Dim
+from planish.ir.expr import Dim, symbol_bounds
+from planish.ir.kernel.builder import reserved_names
 from planish.ir.packing import weights_image
 from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.target_info import TargetInfo
+from planish.ir.verifier import module_symbols
 from planish.islands import Pieces, Spec, emit_pieces, pieces, port_shape, port_type
 from planish.passes import PassContext, PassReport
 from planish.preflight import preflight
 from planish.runtime import Model, load
 from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Port, SelfTest, Target, Tuned
+from planish.shapes import Given
 from planish.tuner import Part, TuneOptions, TuneReport
 from planish.tuning import Tuning
-from planish.variants import Variants, descriptor, join, read_variants, whole_manifest, whole_specs
+from planish.variants import Variants, descriptor, join, ranges_of, read_variants, whole_manifest, whole_specs
 
 if TYPE_CHECKING:
     import onnx
@@ -116,6 +120,7 @@ class _Steps:
         self.last = now
 
 
+@few_collections()
 def compile_file(
     model: Path | bytes | onnx.ModelProto | Source,
     out: Path,
@@ -127,7 +132,7 @@ def compile_file(
     threads: int | None = None,
     passes: str | None = None,
     disable: Sequence[str] = (),
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Given] | None = None,
     ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
     cache: bool = True,
@@ -143,13 +148,14 @@ def compile_file(
     `triple` is the machine to compile for, `aarch64-linux-gnu` say (default: this one); `cpu` is one of its CPUs by
     name, `native` (this machine's own, the default here), or `portable`: the artifact then has kernels for x86-64-v2,
     v3 and v4, and takes the best that the CPU can run when it is opened. `opt` 0..3 picks the pipeline, `passes`
-    replaces it; `shapes` fixes input shapes, `ranks` the ranks of inputs that the model leaves open (of the others, the
-    artifact has code for every rank of 0..6 that fits); `workers` is the number of compiler processes (default: one per
-    core). With `profile` each run records the time of every kernel call (`runtime.loader.Binding.profile`); without
-    `self_test` the artifact has none; with `strict` slow paths are errors that list the nodes. `tune` seconds are
-    spent on measuring schedules, which go into `tune_database`
-    (default: a file in the cache); a database given without `tune` is only used. `on_tune` hears how far it is.
-    Raises `PlanishError` with one complete message; then `out` is untouched.
+    replaces it; `shapes` fixes or limits the shapes of inputs, or sizes by their symbol, and asks for versions
+    (`planish.shapes`: {"seq": "1..512@32:128", "x": [1, 3, 224, 224]}), `ranks` the ranks of inputs that the model
+    leaves open (of the others, the artifact has code for every rank of 0..6 that fits); `workers` is the number of
+    compiler processes (default: one per core). With `profile` each run records the time of every kernel call
+    (`runtime.loader.Binding.profile`); without `self_test` the artifact has none; with `strict` slow paths are errors
+    that list the nodes. `tune` seconds are spent on measuring schedules, which go into `tune_database` (default: a file
+    in the cache); a database given without `tune` is only used. `on_tune` hears how far it is. Raises `PlanishError`
+    with one complete message; then `out` is untouched.
     """
     tuning = Tuning.of(tune, tune_database, on_tune)
     options = Options(cpu, opt, threads, passes, tuple(disable), workers, cache, triple, tuning)
@@ -167,32 +173,37 @@ def compile_file(
         preflight(source, targets[0], options, shapes, ranks).require_fast()
     # Passes change modules, so each level reads its own.
     levels = [Level(target, read_variants(source, shapes, ranks)) for target in targets]
-    if profile:
-        _check_profile(levels, options)
-    steps.done("read")
-    tested = self_test and not levels[0].variants.unranked
-    selftest = golden_test(levels[0].variants.modules[0]) if tested else None
-    steps.done("self-test")
-    _lower_all(levels, options, report, steps)
-    names = [MAIN] if len(levels) == 1 else [f"planish_level_{i}" for i in range(len(levels))]
-    for level, main in zip(levels, names, strict=True):
-        level.mains = _descriptors(level, report, selftest, main, profile)
-    if profile:
-        if levels[0].pieces[0].plan:
-            raise PlanishError("profile: expected a model that is one program, got one that runs by a plan")
-        report.lowered = levels[0].parts[0]
-    _fill(report, levels)
-    if emit in LINKED:
-        _link(levels, names, emit, out, report.weights_bytes)
-    else:
-        _write_text(levels, emit, out)
-    steps.done("link")
-    return report
+    variants = levels[0].variants
+    symbols = frozenset[str]().union(*map(module_symbols, variants.modules))  # versions will have those of others, too
+    with symbol_bounds(variants.shapes.bounds), reserved_names(symbols):
+        if profile:
+            _check_profile(levels, options)
+        steps.done("read")
+        tested = self_test and levels[0].variants.is_single
+        selftest = golden_test(levels[0].variants.modules[0]) if tested else None
+        steps.done("self-test")
+        _lower_all(levels, options, report, steps)
+        names = [MAIN] if len(levels) == 1 else [f"planish_level_{i}" for i in range(len(levels))]
+        for level, main in zip(levels, names, strict=True):
+            level.mains = _descriptors(level, report, selftest, main, profile)
+        if profile:
+            if levels[0].pieces[0].plan:
+                raise PlanishError("profile: expected a model that is one program, got one that runs by a plan")
+            report.lowered = levels[0].parts[0]
+        _fill(report, levels)
+        if emit in LINKED:
+            _link(levels, names, emit, out, report.weights_bytes)
+        else:
+            _write_text(levels, emit, out)
+        steps.done("link")
+        return report
 
 
 def _check_profile(levels: Sequence[Level], options: Options) -> None:
     """Profiles are of one variant for one CPU."""
     unranked = levels[0].variants.unranked
+    if not unranked and not levels[0].variants.is_single:
+        raise PlanishError("profile: expected one program, got versions for several sizes: choose one --shape")
     if unranked:
         raise PlanishError(f"profile: the rank of input {log_text(unranked[0])} is unknown: give its rank")
     if len(levels) > 1:
@@ -224,6 +235,8 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
     pairs = [[pair for piece in level.pieces for pair in piece.programs] for level in levels]
     programs = [[program for _, program in group] for group in pairs]
     heads = [piece.head for level in levels for piece in level.pieces]
+    for head in heads:
+        head.attributes["ranges"] = ranges_of(levels[0].variants.shapes, head.attributes["symbols"])
     if len(heads) > 1 or isinstance(heads[0], Plan):
         join(heads, [program for group in programs for program in group])
     steps.done("passes")
@@ -277,7 +290,7 @@ def _descriptors(
         make_manifest(piece.module, piece.head, group, target, report, selftest)
         for piece, group in zip(level.pieces, kernels, strict=True)
     ]
-    if not variants.unranked:
+    if variants.is_single:
         manifest = manifests[0].to_json().encode()
         return emit_pieces(
             level.pieces[0], kernels[0], target, main,
@@ -331,6 +344,7 @@ def make_manifest(
         versions={"planish": __version__, "llvm": llvm_version()},
         self_test=selftest,
         tuned=report.tuned,
+        ranges={name: (low, high) for name, low, high in program.attributes.get("ranges", ())},
     )
 
 
@@ -374,7 +388,7 @@ def compile(
     opt: int = 3,
     passes: str | None = None,
     disable: Sequence[str] = (),
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Given] | None = None,
     ranks: Mapping[str, int] | None = None,
     workers: int | None = None,
     strict: bool = False,

@@ -134,7 +134,10 @@ def emit_pieces(
         for (_, program), one, place in parts
     ]
     a = plan.attributes
-    what = Descriptor(a["inputs"], a["outputs"], a["symbols"], a["weights_bytes"], (), features, manifest, selftest)
+    what = Descriptor(
+        a["inputs"], a["outputs"], a["symbols"], a["weights_bytes"], (), features, manifest, selftest,
+        ranges=a.get("ranges", ()),
+    )  # fmt: skip
     offsets = {op: weight.offset for op, weight in found.constants.items()}
     text = emit_plan(plan, islands, what, target, offsets=offsets, name=name)
     return [*mains, (text, compile_object(text, target, 1))]

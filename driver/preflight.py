@@ -127,7 +127,7 @@ def preflight(
     nodes = source.nodes()
     try:
         variants = read_variants(source, shapes, ranks)
-        module = variants.modules[-1]
+        module = variants.general if not variants.unranked else variants.modules[-1]
         imported = _imported(module.functions["main"])
         context = PassContext(target, options.threads or 1, options.opt, target, None)
         lower(module, context, options)

@@ -1,7 +1,9 @@
-"""Models with inputs of unknown rank: one variant of the program for each assignment of ranks that type-checks.
+"""Models with several programs: one variant for each assignment of ranks that type-checks to inputs of unknown rank,
+and versions for sizes that were asked for (`--shape`).
 
-Each variant is an ordinary program whose shapes are symbols. All of them share symbols, weights and equal kernels; the
-runtime picks the one that fits the ranks of the inputs at hand (runtime/native/variants.c).
+Each variant is an ordinary program whose shapes are symbols; a version has numbers for some of these, and stands in
+front of its general variant. All of them share symbols, weights and equal kernels; the runtime picks the first that
+fits the ranks and sizes of the inputs at hand (runtime/native/variants.c).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from planish.codegen.llvm.descriptor import Descriptor
 from planish.frontend import Source
 from planish.ir.core import Module
 from planish.ir.errors import ModelError, PlanishError, UnsupportedError
+from planish.ir.expr import symbol_bounds
 from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.types import TensorType, Type
@@ -22,6 +25,7 @@ from planish.passes.plan_memory import share_weights
 from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Refusal
 from planish.runtime.manifest import Variant as VariantFacts
+from planish.shapes import Given, Shapes, resolve, settle
 
 MAX_RANK = 6
 MOST_VARIANTS = 49
@@ -34,20 +38,34 @@ Specs = Sequence[tuple[str, Type]]
 
 @dataclass
 class Variant:
-    """The model for one assignment of ranks, by the names of the inputs whose rank it leaves open."""
+    """The model for one assignment of ranks, by the names of the inputs whose rank it leaves open, and for the sizes of
+    `sizes` by symbol (none: it is general)."""
 
     ranks: dict[str, int]
     module: Module
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass
 class Variants:
-    """A model as it was read: all variants of one with inputs of unknown rank (`unranked`), else just the model."""
+    """A model as it was read: all variants of one with inputs of unknown rank (`unranked`) or with versions, else just
+    the model. `shapes` are the sizes that it may be run for."""
 
     label: str
     unranked: tuple[str, ...]
     found: list[Variant]
     refused: list[Refusal] = field(default_factory=list[Refusal])
+    shapes: Shapes = field(default_factory=Shapes)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is nothing to choose when the model runs."""
+        return not self.unranked and len(self.found) == 1
+
+    @property
+    def general(self) -> Module:
+        """The module of a variant that is no version."""
+        return next(v.module for v in self.found if not v.sizes)
 
     @property
     def modules(self) -> list[Module]:
@@ -94,14 +112,21 @@ class Variants:
 
 
 def read_variants(
-    source: Source, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
+    source: Source, shapes: Mapping[str, Given] | None = None, ranks: Mapping[str, int] | None = None
 ) -> Variants:
     """Read a model once for each assignment of ranks to its inputs of unknown rank, those in `shapes` and `ranks` not
-    counted. Raises `ModelError` and `UnsupportedError` as `read_model` when it cannot be read for any."""
-    given = {*(shapes or ()), *(ranks or ())}
+    counted, or once for each version. Raises `ModelError` and `UnsupportedError` as `read_model` when it cannot be read
+    for any, `PlanishError` for `shapes` that contradict the model."""
+    wanted = resolve(source, shapes, ranks)
+    given = {*wanted.fixed, *(ranks or ())}
     unranked = tuple(name for name in source.unranked() if name not in given)
     if not unranked:
-        return Variants(source.label, (), [Variant({}, source.read(shapes=shapes, ranks=ranks))])
+        return _read_versions(source, wanted, ranks)
+    if wanted.sizes:
+        name = log_text(unranked[0])
+        raise PlanishError(
+            f"{source.label}: shape: ranges need known ranks: give the rank of input {name}, too (--rank)"
+        )
     variants = Variants(source.label, unranked, [])
     last: PlanishError | None = None
     for number, assignment in enumerate(islice(assignments(len(unranked)), _MOST_TRIES)):
@@ -110,12 +135,25 @@ def read_variants(
         if len(variants.found) == MOST_VARIANTS or hopeless:
             break
         try:
-            variants.found.append(Variant(chosen, source.read(shapes=shapes, ranks={**(ranks or {}), **chosen})))
+            variants.found.append(Variant(chosen, source.read(shapes=wanted.fixed, ranks={**(ranks or {}), **chosen})))
         except (ModelError, UnsupportedError) as error:
             variants.refuse(chosen, error)
             last = error
     if not variants.found and last is not None:
         raise variants.nothing(last)
+    return variants
+
+
+def _read_versions(source: Source, wanted: Shapes, ranks: Mapping[str, int] | None) -> Variants:
+    """The model, behind one version of it for each assignment of sizes that it was asked for."""
+    with symbol_bounds(wanted.bounds):
+        general = Variant({}, source.read(shapes=wanted.fixed, ranks=ranks))
+        settled = settle(wanted, source, general.module, ranks)
+        variants = Variants(source.label, (), [], shapes=settled)
+        for sizes in settled.versions:
+            fixed = {**settled.fixed, **{name: (size,) for name, size in sizes.items()}}
+            variants.found.append(Variant({}, source.read(shapes=fixed, ranks=ranks), sizes))
+    variants.found.append(general)
     return variants
 
 
@@ -141,7 +179,8 @@ def join(heads: Sequence[Program | Plan], programs: Sequence[Program]) -> None:
 
 def whole_specs(variants: Variants, programs: Sequence[Program | Plan], what: str) -> Specs:
     """Names and types of the "inputs" or "outputs" of the whole model: of unknown rank where the variants differ."""
-    groups = zip(*(program.attributes[what] for program in programs), strict=True)
+    general = [program for program, v in zip(programs, variants.found, strict=True) if not v.sizes]
+    groups = zip(*(program.attributes[what] for program in general), strict=True)
     return [_whole(list(group), variants.unranked if what == "inputs" else ()) for group in groups]
 
 
@@ -167,7 +206,7 @@ def whole_manifest(variants: Variants, manifests: Sequence[Manifest]) -> Manifes
         first,
         memory=memory,
         self_test=None,
-        variants=tuple(VariantFacts(v.ranks, m.inputs, m.outputs, m.memory) for v, m in found),
+        variants=tuple(VariantFacts(v.ranks, m.inputs, m.outputs, m.memory, v.sizes) for v, m in found),
         refusals=tuple(variants.refused),
     )
 
@@ -192,4 +231,10 @@ def descriptor(
         manifest=manifest.to_json().encode(),
         variants=names,
         refusals=refusals,
+        ranges=ranges_of(variants.shapes, attributes["symbols"]),
     )
+
+
+def ranges_of(shapes: Shapes, symbols: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The ranges that are checked when the model runs: those of symbols that the program has."""
+    return [row for row in shapes.ranges if row[0] in symbols]

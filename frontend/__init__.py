@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ..ir.core import Module
 from ..ir.errors import ModelError
+from ..ir.types import Type
 
 if TYPE_CHECKING:
     import onnx
@@ -38,6 +39,10 @@ class Source(Protocol):
 
     def unranked(self) -> list[str]:
         """Names of the inputs whose rank the model leaves open, in order."""
+        ...
+
+    def input_types(self, ranks: Mapping[str, int] | None = None) -> list[tuple[str, Type]]:
+        """Names and types of the inputs as the file has them, with a symbol for every size that it leaves open."""
         ...
 
     def read(

@@ -9,8 +9,11 @@ A *dimension* (`Dim`) is an `int` where the value is known and an `Expr` where i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
 from .quote import symbol_text
@@ -252,10 +255,31 @@ class Expr:
 
 def symbol_range(name: str, least: int = 0) -> Range:
     """The values that a shape symbol may have: `?i...` is an element of a tensor, any i64; `?n...` a size found at run
-    time, 0 or more; all others are the sizes of inputs, of which the caller knows that they are at least `least`."""
+    time, 0 or more; all others are the sizes of inputs, of which the caller knows that they are at least `least`;
+    `symbol_bounds` may say more."""
     if name.startswith("?i"):
         return None, None
-    return (0, None) if name.startswith("?") else (least, None)
+    low, high = _BOUNDS.get().get(name, (0, None))
+    return (low or 0, high) if name.startswith("?") else (max(least, low or 0), high)
+
+
+_BOUNDS: ContextVar[Mapping[str, Range]] = ContextVar("bounds", default=MappingProxyType({}))
+
+
+@contextmanager
+def symbol_bounds(ranges: Mapping[str, Range]) -> Generator[None]:
+    """Inside the block the sizes of inputs have these bounds, which are checked when the model runs."""
+    token = _BOUNDS.set({**_BOUNDS.get(), **ranges})
+    try:
+        yield
+    finally:
+        _BOUNDS.reset(token)
+
+
+def bounds_given(symbols: Iterable[str]) -> tuple[tuple[str, Range], ...]:
+    """What `symbol_bounds` says of these symbols: part of what code depends on."""
+    known = _BOUNDS.get()
+    return tuple((name, known[name]) for name in symbols if name in known)
 
 
 def symbol_ranges(e: Expr, least: int = 0) -> dict[str, Range]:

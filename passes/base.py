@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from ..ir.core import Graph, Module
 from ..ir.errors import PlanishError, VerifyError
+from ..ir.kernel.builder import reserved_names
 from ..ir.kernel.form import Kernel
 from ..ir.target_info import TargetInfo
+from ..ir.verifier import module_symbols
 from ..ir.verifier import verify as verify_module
 from .pipelines import PIPELINES
 
@@ -155,10 +157,12 @@ class PassManager:
     def _run_one(self, p: Pass, module: Module) -> bool:
         p.context = self.context
         try:
-            changed = p.run(module)
+            with reserved_names(module_symbols(module)):
+                changed = p.run(module)
             # An island is a model of its own; `split-host` makes them.
             for island in module.islands.values():
-                changed |= p.run(island)
+                with reserved_names(module_symbols(island)):
+                    changed |= p.run(island)
             return changed
         except VerifyError as e:
             raise VerifyError(f"pass {p}: made an operation that breaks a rule: {e}", e.op) from e

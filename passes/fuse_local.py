@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from ..ir.constants import Constant
 from ..ir.core import Graph, Op, Region, Value, Yield
 from ..ir.expr import Dim, Expr, as_dim, as_expr, const, floordiv, mod, sym
+from ..ir.kernel.builder import reserved
 from ..ir.kernel.form import Const, Index, KernelOp, Local, LoopDim, Map, Read, Reduce, Scalar, Stage, Write
 from ..ir.types import DTYPES, Layout, TensorType
 from .affine import ranges_of
@@ -267,7 +268,7 @@ class _Joiner:
             self.mapping.update(dict.fromkeys(old, param))
         for n, buffer in enumerate(chain.kernels[-1].outputs):
             self.mapping[buffer] = self.region.add_param(buffer.type, f"o{n}")
-        self.names = {s for v in [*self.region.params, *between] for s in v.tensor.symbols}
+        self.names = {s for v in [*self.region.params, *between] for s in v.tensor.symbols} | reserved()
 
     def kernel(self) -> KernelOp:
         """The fused kernel."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ..ir.core import Op, Region, Value, Yield
 from ..ir.expr import Expr, Range, as_expr, sym
+from ..ir.kernel.builder import reserved
 from ..ir.kernel.form import Const, Index, KernelOp, Local, LoopDim, Map, Read, Reduce, Scalar, Stage, Write
 from .affine import coordinate, inside, invert, is_rearrangement, ranges_of, tidy
 
@@ -277,7 +278,7 @@ def substitute(op: Op, env: Mapping[str, Expr], ranges: Mapping[str, Range]) -> 
 def rename_dims(region: Region, taken: frozenset[str]) -> None:
     """Give dimensions of stages in `region` new names where theirs are in `taken`."""
     stages = [op for op in region.walk() if isinstance(op, Stage)]
-    used = taken | {d.name for s in stages for d in s.dims}
+    used = taken | reserved() | {d.name for s in stages for d in s.dims}
     for stage in stages:
         names: dict[str, str] = {}
         for name in [d.name for d in stage.dims if d.name in taken]:

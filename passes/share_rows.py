@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir.core import Graph, Op, Region, Value, Yield
 from ..ir.expr import Dim, Expr, sym
+from ..ir.kernel.builder import reserved
 from ..ir.kernel.form import Const, Index, KernelOp, Local, LoopDim, Map, Read, Reduce, Scalar, Stage, Write
 from ..ir.types import DTYPES, ScalarType, TensorType
 from .base import Pass
@@ -158,7 +159,7 @@ def _rewrite(region: Region, kernel: KernelOp, extents: Sequence[Dim], values: S
     assert isinstance(kind, ScalarType)
     local = region.insert_before(first, Local(types=[TensorType(kind.dtype, tuple(extents))])).result
     taken = {d.name for op in kernel.region.walk() if isinstance(op, Stage) for d in op.dims}
-    taken |= {s for p in kernel.region.params for s in p.tensor.symbols}
+    taken |= {s for p in kernel.region.params for s in p.tensor.symbols} | reserved()
     dims = [LoopDim(_fresh(d.name, taken), d.extent) for d in _stage(values[0]).dims]
     env = {old.name: sym(new.name) for old, new in zip(_stage(values[0]).dims, dims, strict=True)}
     region.insert_before(first, _row(local, values[0], dims, env))

@@ -76,12 +76,14 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class Variant:
-    """The code for one assignment of ranks to the inputs of unknown rank: which ones, and what it takes and gives."""
+    """The code for one assignment of ranks to the inputs of unknown rank, and for certain `sizes` of symbols (none: for
+    all): which ones, and what it takes and gives."""
 
     ranks: dict[str, int]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     memory: Memory
+    sizes: dict[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Manifest:
     variants: tuple[Variant, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     tuned: Tuned | None = None
+    ranges: dict[str, tuple[int, int]] = field(default_factory=dict[str, "tuple[int, int]"])
+    """Least and most size of the symbols that are limited."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -124,6 +128,8 @@ class Manifest:
         data = asdict(self)
         if not self.variants:  # nearly always
             del data["variants"], data["refusals"]
+        if not self.ranges:
+            del data["ranges"]
         if self.tuned is None:
             del data["tuned"]
         return json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
@@ -159,7 +165,8 @@ def _memory(data: dict[str, Any]) -> Memory:
 
 
 def _variant(data: dict[str, Any]) -> Variant:
-    return Variant(dict(data["ranks"]), _ports(data["inputs"]), _ports(data["outputs"]), _memory(data))
+    ports = _ports(data["inputs"]), _ports(data["outputs"])
+    return Variant(dict(data["ranks"]), *ports, _memory(data), dict(data.get("sizes", {})))
 
 
 def _self_test(data: dict[str, Any] | None) -> SelfTest | None:
@@ -188,6 +195,7 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
         "memory": _memory(data),
         "self_test": _self_test(data.get("self_test")),
         "tuned": Tuned(**_known(Tuned, data["tuned"])) if data.get("tuned") else None,
+        "ranges": {name: (low, high) for name, (low, high) in data.get("ranges", {}).items()},
         "variants": tuple(map(_variant, data.get("variants", ()))),
         "refusals": tuple(Refusal(dict(r["ranks"]), r["reason"]) for r in data.get("refusals", ())),
     }

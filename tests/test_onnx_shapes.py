@@ -70,7 +70,7 @@ def test_symbols_get_names_that_text_can_hold() -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"q": [1]}, r'no input is called "q"; the inputs are "x"'),
+        ({"q": [1]}, r'no input and no symbol is called "q"; the inputs are "x"'),
         ({"x": [1]}, r"expected a shape of rank 2 like \[n, 3\], got \[1\]"),
         ({"x": [1, 4]}, r"dimension 1 is 3 in the model and cannot be 4"),
         ({"x": [-1, 3]}, r"expected a shape of numbers of at least 0, got \[-1, 3\]"),

@@ -15,7 +15,7 @@ import llvmlite.binding as llvm
 
 from ...ir.core import Module
 from ...ir.errors import PlanishError
-from ...ir.expr import Dim, as_expr, maximum
+from ...ir.expr import Dim, as_expr, bounds_given, maximum
 from ...ir.kernel.form import Kernel
 from ...ir.program import Alloc, Call, Program, View, Weight
 from ...ir.target_info import TargetInfo
@@ -74,12 +74,13 @@ def _emit_kernels(
     """Stages and texts of the kernels of a program, compiled by `build` meanwhile; those of which `symbols` has the
     symbol are there already."""
     done = CompiledKernels()
+    private = _private_buffers(program)
     for call in (op for op in program.walk() if isinstance(op, Call)):
         if call.kernel in done.stages:
             continue
         kernel = module.functions[call.kernel]
         assert isinstance(kernel, Kernel)
-        code, symbol = _emit(kernel, call, program, target, _noalias(program, call.kernel))
+        code, symbol = _emit(kernel, call, program, target, private[call.kernel])
         done.stages[call.kernel] = [StageRef(s.symbol, as_expr(s.count), s.grain) for s in code.stages]
         for stage in code.stages:
             done.scratch = maximum(done.scratch, stage.scratch_bytes)
@@ -104,20 +105,25 @@ def kernel_code(
     """The code of `kernel` in a program with these shape symbols, and its name by content. `noalias` is as for
     `emit_kernel`."""
     text = print_function(kernel).replace(f"@{kernel.name}", "@kernel", 1)
-    symbol = "pk_" + digest(text, repr((list(noalias), tuple(symbols), target.cpu, target.features)))[:20]
+    more = repr((list(noalias), tuple(symbols), target.cpu, target.features, *bounds_given(symbols)))
+    symbol = "pk_" + digest(text, more)[:20]
     return emit_kernel(kernel, target, symbol, noalias=noalias, program_symbols=symbols), symbol
 
 
 def private_buffers(program: Program, kernel: str) -> list[bool]:
     """For each parameter of `kernel`, whether it overlaps no other one in any call of it."""
-    return _noalias(program, kernel)
+    return _private_buffers(program)[kernel]
 
 
-def _noalias(program: Program, kernel: str) -> list[bool]:
-    """For each parameter, whether it overlaps no other one in any call of `kernel`. The arena and the weights never
+def _private_buffers(program: Program) -> dict[str, list[bool]]:
+    """For each kernel and parameter, whether it overlaps no other one in any call. The arena and the weights never
     overlap a caller's buffer; two callers' buffers may, and so do an input and an output of a call in place."""
-    calls = [op for op in program.walk() if isinstance(op, Call) and op.kernel == kernel]
-    return [all(flags) for flags in zip(*(_private(call) for call in calls), strict=True)]
+    found: dict[str, list[bool]] = {}
+    for call in (op for op in program.walk() if isinstance(op, Call)):
+        flags = _private(call)
+        known = found.get(call.kernel, flags)
+        found[call.kernel] = [a and b for a, b in zip(known, flags, strict=True)]
+    return found
 
 
 def _private(call: Call) -> list[bool]:

@@ -80,7 +80,7 @@ class Descriptor:
     """What a `planish_module` says. `variants` are the names of other descriptors, one for each assignment of ranks to
     the inputs of unknown rank; `refusals` the ranks (-1 where the rank is known) that have no variant, and why.
     `bindings` are (input, element, symbol); of `checks` the code is `@planish_check`. `plan` names the plan of a model
-    that is no single program: then there is no code."""
+    that is no single program: then there is no code. `ranges` are the sizes (symbol, least, most) that it takes."""
 
     inputs: Ports
     outputs: Ports
@@ -95,6 +95,7 @@ class Descriptor:
     bindings: Sequence[tuple[int, int, str]] = ()
     checks: Sequence[CheckRow] = ()
     plan: str = ""
+    ranges: Sequence[tuple[str, int, int]] = ()
 
 
 def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
@@ -118,6 +119,7 @@ def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
         f"i32 {len(what.bindings)}", f"i32 {len(what.checks)}",
         f"ptr {_bindings(text, what)}", f"ptr {_checks(text, what)}",
         "ptr @planish_check" if what.checks else "ptr null", f"ptr {what.plan or 'null'}",
+        f"i32 {len(what.ranges)}", "i32 0", f"ptr {_ranges(text, what)}",
     ]  # fmt: skip
     types = ", ".join(f.split()[0] for f in fields)
     text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
@@ -129,6 +131,11 @@ def _bindings(text: Text, what: Descriptor) -> str:
         for number, at, name in what.bindings
     ]
     return text.table(rows, "{ i32, i32, i64, i32, i32 }")
+
+
+def _ranges(text: Text, what: Descriptor) -> str:
+    rows = [f"{{ i32 {what.symbols.index(name)}, i32 0, i64 {low}, i64 {high} }}" for name, low, high in what.ranges]
+    return text.table(rows, "{ i32, i32, i64, i64 }")
 
 
 def _checks(text: Text, what: Descriptor) -> str:

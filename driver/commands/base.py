@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,13 +35,19 @@ def positive(text: str) -> int:
     return value
 
 
-def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """An argument type: `image=1,3,224,224` or `image=1x3x224x224` or `batch=8`."""
+_SIZE = re.compile(r"(\d+|\d*\.\.\d*|[?*])?(@\d+(:\d+)*)?")
+
+
+def shape(text: str) -> tuple[str, tuple[int | str, ...]]:
+    """An argument type: `image=1,3,224,224` or `image=1x3x224x224` or `batch=8` or `seq=1..512@32:128:512`; what is no
+    number is left as text (`planish.shapes`)."""
     name, _, dims = text.rpartition("=")
     words = dims.replace("x", ",").split(",")
-    if not name or not all(word.isdecimal() for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=DIMS, such as image=1,3,224,224 or batch=8")
-    return name, tuple(int(word) for word in words)
+    if not name or not all(word and _SIZE.fullmatch(word) for word in words):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected NAME=DIMS, such as image=1,3,224,224 or batch=8 or seq=1..512@32:128:512"
+        )
+    return name, tuple(int(word) if word.isdecimal() else word for word in words)
 
 
 def rank(text: str) -> tuple[str, int]:
@@ -69,7 +76,8 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
         type=shape,
         action="append",
         default=[],
-        help="fix the shape of input NAME (image=1,3,224,224) or one symbolic dimension (batch=8); may be repeated",
+        help="sizes of input NAME (image=1,3,224,224) or of one symbol (batch=8), or a range (seq=1..512), with "
+        "versions of the code for some (seq=1..512@32:128:512); may be repeated",
     )
     parser.add_argument(
         "--rank",

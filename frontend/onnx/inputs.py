@@ -28,8 +28,9 @@ def unranked_inputs(graph: GraphProto) -> list[str]:
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of the inputs besides the model: `shapes` gives numbers for symbols (one that it fixes is fixed
-    everywhere), `ranks` the ranks of inputs without a shape, `equal` what symbols stand for."""
+    """What is known of the inputs besides the model: `shapes` gives numbers for the dimensions of an input or for one
+    symbol, by name (a symbol that it fixes is fixed everywhere), `ranks` the ranks of inputs without a shape, `equal`
+    what symbols stand for."""
 
     shapes: Mapping[str, Sequence[int]]
     ranks: Mapping[str, int]
@@ -42,13 +43,22 @@ def read_inputs(
     """Name and type of each input (None: planish lacks the type, and an issue says so), and the symbols that stand for
     dimensions without a name."""
     names = [i.name for i in inputs]
-    for what, those in (("shapes", given.shapes), ("ranks", given.ranks)):
-        for name in those:
-            if name not in names:
-                known = ", ".join(quote(n) for n in names) or "none"
-                raise ModelError(f"{file}: {what}: no input is called {quote(name)}; the inputs are {known}")
     reader = _Inputs(file, given)
     types = [reader.type(i, given.shapes.get(i.name), issues) for i in inputs]
+    known = ", ".join(quote(n) for n in names) or "none"
+    for name in given.ranks:
+        if name not in names:
+            raise ModelError(f"{file}: ranks: no input is called {quote(name)}; the inputs are {known}")
+    symbols = set(reader.symbols.values())
+    for name, sizes in given.shapes.items():
+        if name not in names and name not in symbols:
+            listed = ", ".join(quote(s) for s in sorted(symbols)) or "none"
+            raise ModelError(
+                f"{file}: shapes: no input and no symbol is called {quote(name)}; the inputs are {known}, the symbols "
+                f"{listed}"
+            )
+        if name not in names:
+            reader.fix_symbol(name, _numbers(sizes, f"{file}: symbol {quote(name)}"))
     unnamed = {symbol for key, symbol in reader.symbols.items() if key.startswith("a:")}
     return [(n, None if t is None else reader.fixed(t)) for n, t in zip(names, types, strict=True)], unnamed
 
@@ -130,6 +140,14 @@ class _Inputs:
                     raise ModelError(f"{where}: symbol {symbol} is given as {self.numbers[symbol]} and as {number}")
             elif dim != number:
                 raise ModelError(f"{where}: dimension {i} is {dim} in the model and cannot be {number}")
+
+    def fix_symbol(self, name: str, given: tuple[int, ...]) -> None:
+        """Give one symbol its number."""
+        where = f"{self.file}: symbol {quote(name)}"
+        if len(given) != 1:
+            raise ModelError(f"{where}: expected one size, got {list(given)}")
+        if self.numbers.setdefault(name, given[0]) != given[0]:
+            raise ModelError(f"{where}: it is given as {self.numbers[name]} and as {given[0]}")
 
     def fixed(self, type: Type) -> Type:
         """The type with all numbers known from `shapes`, and all equations, put in."""

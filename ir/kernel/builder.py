@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from ..core import Region, Value, Yield
@@ -15,6 +16,25 @@ from .form import Const, Index, Kernel, KernelOp, Local, LoopDim, Map, Op, Read,
 
 Combine = Literal["add", "mul", "max", "min", "and", "or"]
 CombineFn = Callable[["KernelBuilder", Sequence[Value], Sequence[Value]], Sequence[Value]]
+
+
+_RESERVED: ContextVar[frozenset[str]] = ContextVar("reserved", default=frozenset())
+
+
+@contextmanager
+def reserved_names(names: frozenset[str]) -> Generator[None]:
+    """Inside the block dimensions of new kernels have none of these names: they are shape symbols of the module, of
+    which a kernel's own buffers need not have all."""
+    token = _RESERVED.set(_RESERVED.get() | names)
+    try:
+        yield
+    finally:
+        _RESERVED.reset(token)
+
+
+def reserved() -> frozenset[str]:
+    """The names that `reserved_names` keeps."""
+    return _RESERVED.get()
 
 
 class StageHandle:
@@ -48,7 +68,7 @@ class KernelBuilder(ScalarBuilder[Value]):
         self.inputs: list[Value] = self.region.params[: len(inputs)]
         self.outputs: list[Value] = self.region.params[len(inputs) :]
         self._at: Region = self.region
-        self._used: set[str] = set()
+        self._used: set[str] = set(reserved())
         for p in self.region.params:
             self._used |= p.tensor.symbols
 

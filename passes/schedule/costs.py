@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...ir.core import Op, Value
-from ...ir.expr import Dim, Expr, Range, sym
+from ...ir.expr import Dim, Expr, Range, sym, symbol_ranges
 from ...ir.kernel.dots import group_dim
 from ...ir.kernel.form import Index, Read, Reduce, Scalar, Scan, Stage, Write
 from ...ir.target_info import TargetInfo
@@ -50,8 +50,11 @@ _GATHER = 1.5  # per lane: an address, a load, an insertion
 
 
 def extent(d: Dim) -> int:
-    """An extent as a number."""
-    return d if isinstance(d, int) else UNKNOWN
+    """An extent as a number: of a symbolic one what `symbol_bounds` leaves of `UNKNOWN`."""
+    if isinstance(d, int):
+        return d
+    low, high = d.bounds(symbol_ranges(d))
+    return max(low or 0, UNKNOWN if high is None else min(UNKNOWN, high))
 
 
 def lanes_of(stage: Stage, target: TargetInfo) -> int:

@@ -65,7 +65,7 @@ typedef struct planish_profile_state { /* profile.c */
 struct planish_context {
   planish_env env; /* must stay first: generated code gets a pointer to it */
   const planish_model *model;
-  const planish_module *module; /* the model's, or the variant that fits the ranks of the inputs */
+  const planish_module *module; /* the model's, or the variant that fits the inputs */
   planish_pool *pool;
   int32_t threads;
   bool inferred, prepared; /* valid: symbols and sizes; all memory and pointers */
@@ -118,10 +118,10 @@ uintptr_t planish_alignment_of(planish_dtype dtype); /* bytes */
 planish_status planish_check_shape(planish_context *context, const char *what, const planish_io_spec *spec,
                                    const planish_tensor *tensor);
 
-/* variants.c: models with inputs of unknown rank. */
+/* variants.c: models with inputs of unknown rank, or with versions for some sizes. */
 /* Whether some variant takes an input of this rank. */
 planish_status planish_check_rank(const planish_module *module, int32_t input, int32_t rank, planish_message *message);
-/* Make the variant that fits the ranks of all inputs, which are bound, the module of the context; check their shapes. */
+/* Make the variant that fits the ranks and sizes of all inputs, which are bound, the module of the context; check their shapes. */
 planish_status planish_choose_variant(planish_context *context);
 /* " 1 2 3": the ranks that input number `input` may have, in order. */
 void planish_list_ranks(const planish_module *module, int32_t input, char *text, size_t size);

@@ -122,6 +122,12 @@ typedef struct planish_check {
   const uint32_t *symbols;
 } planish_check;
 
+/* The sizes that a symbol may have: low <= value <= high. */
+typedef struct planish_symbol_range {
+  uint32_t symbol, padding;
+  int64_t low, high;
+} planish_symbol_range;
+
 /* ---- plans: what straight code cannot do (docs/HOST.md) ---- */
 typedef struct planish_host planish_host;     /* native/host.h */
 typedef struct planish_object planish_object; /* native/object.h: a reference-counted value of any kind */
@@ -192,9 +198,11 @@ typedef int32_t planish_host_function(planish_host *host, const planish_step *st
  * `planish_level_0`, `planish_level_1` ... for several levels of CPUs, best first: whole modules over the same weights,
  * that differ in features, code and what the manifest says of these.
  *
- * A model with inputs of unknown rank has one variant for each assignment of ranks. Then `run` and `sizes` are NULL, and
- * each of the `variants` is a whole module over the same weights, with the same symbols, names and element types, without
- * variants, features, manifest and self-test of its own. Ranks that differ between variants are -1 here.
+ * A model with inputs of unknown rank has one variant for each assignment of ranks, and more, in front of it, for sizes
+ * that were asked for: these have numbers where that one has symbols. Then `run` and `sizes` are NULL, and each of the
+ * `variants` is a whole module over the same weights, with the same symbols, names and element types, without variants,
+ * features, manifest, ranges and self-test of its own. Ranks that differ between variants are -1 here. The first variant
+ * runs whose ranks and numbers are those of all inputs.
  *
  * A model that needs a plan has `plan`, whose parameters are the inputs and whose results the outputs, and `run` and
  * `sizes` are NULL. Symbols that inputs do not bind are known after the run only: outputs that have them, or rank -1,
@@ -226,6 +234,8 @@ struct planish_module {
    * when there are no checks. Reads only `symbols`. */
   int32_t (*check)(const int64_t *symbols, int64_t *value);
   const planish_plan *plan; /* NULL for ordinary models */
+  uint32_t n_ranges, padding; /* checked when dimensions of inputs have bound their symbols; of the whole model only */
+  const planish_symbol_range *ranges;
 };
 
 extern const planish_module planish_module_data; /* where there is one level */

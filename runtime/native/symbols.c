@@ -119,6 +119,31 @@ static planish_status run_checks(planish_context *context) {
                      check->kind ? "0 or more" : "0", value, values);
 }
 
+/* The dimension of an input that is just this symbol. */
+static int32_t dimension_of(const planish_io_spec *spec, uint32_t symbol) {
+  for (int32_t d = 0; d < spec->rank; d++)
+    if (spec->dims[d] == -(int64_t)symbol - 1) return d;
+  return -1;
+}
+
+/* Sizes that the model was compiled for. A version for one size has no symbol for it. */
+static planish_status check_ranges(planish_context *context, const uint32_t *binder) {
+  const planish_module *whole = context->model->module, *module = context->module;
+  planish_quoted name, symbol;
+  for (uint32_t r = 0; r < whole->n_ranges; r++) {
+    const planish_symbol_range *range = &whole->ranges[r];
+    int64_t value = context->symbols[range->symbol];
+    if (binder[range->symbol] == UNBOUND || (value >= range->low && value <= range->high)) continue;
+    const planish_io_spec *spec = &module->inputs[binder[range->symbol]];
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
+                       "input %s: dimension %d, which is %s: expected %" PRId64 " to %" PRId64
+                       ", for which the model was compiled, got %" PRId64,
+                       planish_quote(&name, spec->name), dimension_of(spec, range->symbol),
+                       planish_quote(&symbol, whole->symbols[range->symbol]), range->low, range->high, value);
+  }
+  return PLANISH_OK;
+}
+
 planish_status planish_bind_symbols(planish_context *context) {
   uint32_t count = context->module->n_symbols, binder[count + 1];
   for (uint32_t s = 0; s < count; s++) {
@@ -126,6 +151,7 @@ planish_status planish_bind_symbols(planish_context *context) {
     binder[s] = UNBOUND;
   }
   planish_status status = bind_dimensions(context, binder);
+  if (!status) status = check_ranges(context, binder);
   if (!status) status = bind_contents(context, binder);
   return status ? status : run_checks(context);
 }

@@ -1,4 +1,5 @@
-/* Models with inputs of unknown rank: the variant of the code that fits the ranks at hand, or why there is none. */
+/* Models with inputs of unknown rank, or with versions for some sizes: the variant of the code that fits the inputs at
+ * hand, or why there is none. */
 #include <stdio.h>
 #include <string.h>
 
@@ -83,14 +84,24 @@ static planish_status choose(planish_context *context, const planish_module *var
   return status;
 }
 
+/* Whether the inputs have the ranks of a variant, and with `sizes` its numbers, too. */
+static bool fits(const planish_context *context, const planish_module *variant, bool sizes) {
+  for (uint32_t i = 0; i < variant->n_inputs; i++) {
+    const planish_io_spec *spec = &variant->inputs[i];
+    const planish_slot *slot = &context->inputs[i];
+    if (spec->rank != slot->tensor.ndim) return false;
+    for (int32_t d = 0; sizes && d < spec->rank; d++)
+      if (spec->dims[d] >= 0 && spec->dims[d] != slot->shape[d]) return false;
+  }
+  return true;
+}
+
 planish_status planish_choose_variant(planish_context *context) {
   const planish_module *module = context->model->module;
   if (!module->n_variants) return PLANISH_OK;
-  for (uint32_t v = 0; v < module->n_variants; v++) {
-    bool fits = true;
-    for (uint32_t i = 0; i < module->n_inputs && fits; i++)
-      fits = module->variants[v]->inputs[i].rank == context->inputs[i].tensor.ndim;
-    if (fits) return choose(context, module->variants[v]);
-  }
+  for (uint32_t v = 0; v < module->n_variants; v++)
+    if (fits(context, module->variants[v], true)) return choose(context, module->variants[v]);
+  for (uint32_t v = module->n_variants; v-- > 0;) /* a size is wrong: the last of its ranks, which is general, says it */
+    if (fits(context, module->variants[v], false)) return choose(context, module->variants[v]);
   return say_none(context);
 }
