@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from planish._atomic import written_beside
 from planish._collecting import few_collections
@@ -174,6 +174,7 @@ def compile_file(
     # Passes change modules, so each level reads its own.
     levels = [Level(target, read_variants(source, shapes, ranks)) for target in targets]
     variants = levels[0].variants
+    report.notes.extend(notes_of(variants.modules[0]))
     symbols = frozenset[str]().union(*map(module_symbols, variants.modules))  # versions will have those of others, too
     with symbol_bounds(variants.shapes.bounds), reserved_names(symbols):
         if profile:
@@ -197,6 +198,11 @@ def compile_file(
             _write_text(levels, emit, out)
         steps.done("link")
         return report
+
+
+def notes_of(module: Module) -> list[str]:
+    """What reading the model found that the user should know."""
+    return [str(line) for line in cast(Sequence[object], module.attributes.get("notes", ()))]
 
 
 def _check_profile(levels: Sequence[Level], options: Options) -> None:

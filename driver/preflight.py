@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from planish._lower import Options, lower
 from planish.estimate import CallFacts, estimate
@@ -135,6 +135,7 @@ def preflight(
         return _refused(source.label, nodes, error)
     report = _Report(module, target, options.opt == 0, imported)
     found = Preflight(source.label, [report.node(n) for n in nodes])
+    found.notes.extend(str(line) for line in cast(Sequence[object], module.attributes.get("notes", ())))
     if variants.unranked:
         ranks_shown = ", ".join(f"{name}: {rank}" for name, rank in variants.found[-1].ranks.items())
         found.notes.append(f"inputs of unknown rank: estimated for {ranks_shown}")

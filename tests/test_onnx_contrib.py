@@ -61,7 +61,8 @@ def _ints(*shape: int, high: int = 2, seed: int = 0, dtype: Any = np.int32) -> A
 
 def _attention(**more: Array | None) -> dict[str, Array | None]:
     inputs: dict[str, Array | None] = {
-        "x": rand(B, S, 12), "w": rand(12, 3 * N * H, seed=1) * 0.3, "b": rand(3 * N * H, seed=2), "mask": None, "past": None, "bias": None,
+        "x": rand(B, S, 12), "w": rand(12, 3 * N * H, seed=1) * 0.3, "b": rand(3 * N * H, seed=2),
+        "mask": None, "past": None, "bias": None,
     }  # fmt: skip
     return {**inputs, **more}
 
@@ -142,7 +143,9 @@ def test_packed_heads_are_the_same_as_apart() -> None:
 # -- GroupQueryAttention --------------------------------------------------------------------------------------------
 
 
-def _groups(length: int, cache: int | None, ends: list[int], total: int, **more: Array | None) -> dict[str, Array | None]:
+def _groups(
+    length: int, cache: int | None, ends: list[int], total: int, **more: Array | None
+) -> dict[str, Array | None]:
     names = ("q", "k", "v", "past_k", "past_v", "ends", "total", "cos", "sin", "positions", "bias", "sink")
     batch = len(ends)
     inputs: dict[str, Array | None] = dict.fromkeys(names)
@@ -164,9 +167,7 @@ def _groups(length: int, cache: int | None, ends: list[int], total: int, **more:
 def test_group_query_attention(length: int, cache: int | None, ends: list[int], total: int, known: bool) -> None:
     inputs = _groups(length, cache, ends, total)
     constants = ("total",) if known else ()
-    _agree(
-        "GroupQueryAttention", inputs, outputs=3, constants=constants, num_heads=4, kv_num_heads=2, do_rotary=1
-    )
+    _agree("GroupQueryAttention", inputs, outputs=3, constants=constants, num_heads=4, kv_num_heads=2, do_rotary=1)
 
 
 def test_group_query_attention_options() -> None:
@@ -295,7 +296,13 @@ def test_bias_softmax() -> None:
     x, bias = rand(2, 3, 4, 5), rand(1, 1, 4, 5, seed=1)
     for axis in (3, 2):
         nodes = [node("Add", ["x", "b"], ["t"]), node("Softmax", ["t"], axis=axis)]
-        _like("BiasSoftmax", {"x": x, "b": bias}, make(nodes, {"x": x, "b": bias}, opset=12), axis=axis, is_inner_broadcast=0)
+        _like(
+            "BiasSoftmax",
+            {"x": x, "b": bias},
+            make(nodes, {"x": x, "b": bias}, opset=12),
+            axis=axis,
+            is_inner_broadcast=0,
+        )
 
 
 @pytest.mark.parametrize("activation", ["", "Relu", "LeakyRelu", "Clip", "HardSigmoid", "Tanh", "Sigmoid"])
@@ -310,7 +317,7 @@ def test_fused_conv(activation: str) -> None:
 @pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
 def test_fused_gemm(activation: str) -> None:
     inputs = {"a": rand(6, 4), "b": rand(5, 6, seed=1), "c": rand(5, seed=2)}
-    more = {"activation_alpha": 0.3} if activation == "LeakyRelu" else {}
+    more: dict[str, Any] = {"activation_alpha": 0.3} if activation == "LeakyRelu" else {}
     _agree("FusedGemm", inputs, transA=1, transB=1, alpha=0.5, beta=2.0, activation=activation, **more)
 
 
@@ -372,7 +379,7 @@ def test_matmul_nbits(bits: int, zeros: str, constant: bool) -> None:
     zero = {
         "none": None,
         "packed": _ints(rows, packed, high=256, seed=3, dtype=np.uint8),
-        "real": rand(rows, blocks, seed=4) + 2**(bits - 1),
+        "real": rand(rows, blocks, seed=4) + 2 ** (bits - 1),
     }[zeros]
     inputs = {
         "a": rand(2, 3, columns), "b": _ints(rows, blocks, block * bits // 8, high=256, dtype=np.uint8),
@@ -465,7 +472,9 @@ def test_early_forms_of_operators() -> None:
     _agree("Trilu", {"x": rand(3, 4), "k": np.int64(1)}, upper=0)
     _agree("GatherND", {"x": rand(3, 4), "i": _ints(2, 2, high=3, dtype=np.int64)})
     _agree("ExpandDims", {"x": rand(3, 4), "axis": np.int32(-1)}, constants=("axis",))
-    _agree("Pad", {"x": rand(3, 4), "pads": np.array([1, 0, 0, 2]), "v": np.array([2.0], np.float32)}, constants=("pads",))
+    _agree(
+        "Pad", {"x": rand(3, 4), "pads": np.array([1, 0, 0, 2]), "v": np.array([2.0], np.float32)}, constants=("pads",)
+    )
     _agree("GridSample", {"x": rand(1, 2, 4, 4), "g": rand(1, 3, 3, 2, seed=1) * 0.5}, mode="bilinear")
     _agree("Range", {"a": np.int64(2), "b": np.int64(6)}, constants=("a", "b"))
     _agree("CDist", {"a": rand(3, 4), "b": rand(5, 4, seed=1)}, metric="euclidean")
@@ -479,7 +488,9 @@ def test_is_all_finite() -> None:
 
 
 def test_forms_that_are_not_there_say_so() -> None:
-    model, _ = _model("GroupQueryAttention", _groups(1, 9, [6], 7), outputs=3, num_heads=4, kv_num_heads=2, k_quant_type="PER_TENSOR")
+    model, _ = _model(
+        "GroupQueryAttention", _groups(1, 9, [6], 7), outputs=3, num_heads=4, kv_num_heads=2, k_quant_type="PER_TENSOR"
+    )
     with pytest.raises(UnsupportedError, match="quantized cache"):
         read_onnx(model)
     model, _ = _model("BeamSearch", {"x": rand(2)})

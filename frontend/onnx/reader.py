@@ -22,6 +22,7 @@ from ...ir.types import Type
 from .. import SourceNode
 from . import (
     arith,
+    causal,
     contrib,
     contrib_attention,
     contrib_blocks,
@@ -48,6 +49,7 @@ from . import (
     training,
     trees,
 )
+from .annotations import wrong_annotations
 from .checks import check_domains, check_names, check_text, opsets, ordered, used_names
 from .inputs import Given, read_inputs, unranked_inputs
 from .node import node_label
@@ -61,7 +63,7 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index, irregular,
+    arith, causal, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index, irregular,
     learned, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training,
     trees,
 )  # fmt: skip
@@ -128,8 +130,8 @@ def read_onnx(
     `shapes` fixes symbolic dimensions: ``{"input": [1, 3, 224, 224]}``; `ranks` gives inputs without a shape a rank:
     ``{"input": 4}``, with one symbol for each dimension. Without it their type is ``f32[*]``. Dimensions of inputs that
     must be equal, or have one size, for the operators to fit are so in the result. The module's attributes hold name,
-    producer, opset, sha256 and source (the file's name). Raises `ModelError` for a file that is damaged or
-    inconsistent, and one `UnsupportedError` that lists every node planish cannot compile.
+    producer, opset, sha256, source (the file's name) and notes (lines for the user, if there are any). Raises `ModelError`
+    for a file that is damaged or inconsistent, and one `UnsupportedError` that lists every node planish cannot compile.
     """
     return OnnxSource(path).read(shapes=shapes, ranks=ranks)
 
@@ -206,6 +208,9 @@ class Importer:
         symbols.insert_binds(main.body)
         module = Module([main])
         module.attributes = self._attributes([i.name for i in graph.input if i.name in constants])
+        notes = wrong_annotations(graph, self.scope.items)
+        if notes:
+            module.attributes["notes"] = notes
         return module
 
     def _attributes(self, overridable: list[str]) -> dict[str, object]:
