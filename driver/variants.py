@@ -206,6 +206,7 @@ def whole_manifest(variants: Variants, manifests: Sequence[Manifest]) -> Manifes
         first,
         memory=memory,
         self_test=None,
+        ranges={name: (low, high) for name, low, high in ranges_of(variants.shapes, first.symbols)},
         variants=tuple(VariantFacts(v.ranks, m.inputs, m.outputs, m.memory, v.sizes) for v, m in found),
         refusals=tuple(variants.refused),
     )

@@ -64,6 +64,49 @@ static void check_refused(planish_context *context, int32_t rank, int64_t *shape
   CHECK(status == PLANISH_INVALID_ARGUMENT && !strcmp(planish_context_error(context), message));
 }
 
+/* A version for two rows in front of the general program, which takes one to four: they say who ran. */
+static int32_t run_version(planish_env *env) {
+  ((float *)env->outputs[0])[0] = 100;
+  return 0;
+}
+
+static int32_t run_general(planish_env *env) {
+  ((float *)env->outputs[0])[0] = (float)env->symbols[0];
+  return 0;
+}
+
+static void sizes_one(const int64_t *values, int64_t *sizes) {
+  (void)values;
+  sizes[0] = sizes[1] = 0;
+  sizes[2] = 1;
+}
+
+static void check_versions(void) {
+  static const int64_t two[] = {2, 3}, any[] = {-1, 3}, one[] = {1};
+  static const planish_io_spec in2[] = {{"x", "f32", 2, two}}, in[] = {{"x", "f32", 2, any}}, out[] = {{"y", "f32", 1, one}};
+  static const planish_module version = {PLANISH_ABI_VERSION, 1, 1, 1, in2, out, symbols, .run = run_version, .sizes = sizes_one},
+                              general = {PLANISH_ABI_VERSION, 1, 1, 1, in, out, symbols, .run = run_general, .sizes = sizes_one};
+  static const planish_module *const both[] = {&version, &general};
+  static const planish_symbol_range ranges[] = {{0, 0, 1, 4}};
+  static const planish_module all = {PLANISH_ABI_VERSION, 1, 1, 1, in, out, symbols, .n_variants = 2, .variants = both,
+                                     .n_ranges = 1, .ranges = ranges};
+  const planish_model model = {.abi_version = PLANISH_ABI_VERSION, .module = &all, .name = "versions"};
+  planish_context *context;
+  planish_message message;
+  float data[15] = {0};
+  CHECK(planish_context_create(&model, NULL, 1, &context, &message) == PLANISH_OK);
+  for (int64_t rows = 1; rows <= 4; rows++) {
+    planish_tensor x_in = tensor(data, 2, (int64_t[]){rows, 3}), y_out;
+    CHECK(planish_set_input(context, 0, &x_in) == PLANISH_OK && planish_invoke(context) == PLANISH_OK);
+    CHECK(planish_get_output(context, 0, &y_out) == PLANISH_OK);
+    CHECK(*(float *)y_out.data == (rows == 2 ? 100 : (float)rows));
+  }
+  check_refused(context, 2, (int64_t[]){5, 3},
+                "input 'x': dimension 0, which is 'x_0': expected 1 to 4, for which the model was compiled, got 5");
+  check_refused(context, 2, (int64_t[]){2, 4}, "input 'x': shape: expected [x_0,3], got [2,4]");
+  planish_context_destroy(context);
+}
+
 void test_variants(void) {
   const planish_model model = {.abi_version = PLANISH_ABI_VERSION, .module = &whole, .name = "variants"};
   planish_context *context;
@@ -89,4 +132,5 @@ void test_variants(void) {
   CHECK(!memcmp(room, data, 16));
   check_refused(context, 2, (int64_t[]){4, 3}, "output 'y': rank of the buffer: expected 2, got 1");
   planish_context_destroy(context);
+  check_versions();
 }
