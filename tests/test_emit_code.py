@@ -306,3 +306,19 @@ def test_a_reshape_reads_through_divisions() -> None:
     assert "udiv" not in text and "urem" not in text and "load <16 x float>" in text
     x = np.arange(48, dtype=np.float32).reshape(6, 8)
     assert (load(kernel, NATIVE).run(x)[0] == x.ravel()).all()
+
+
+def test_what_a_scan_yields_was_read_before_its_last_write() -> None:
+    k = KernelBuilder([tensor("i64", 5)], [tensor("i64", 5)])
+    kept = k.local("i64", 5)
+    with k.map(i=5) as (i,):
+        k.write(k.read(k.inputs[0], i), kept, i)
+    with k.scan(j=5, init=[k.const(0, "i64")]) as s:
+        (j,), (total,) = s.dims, s.carried
+        here = k.read(kept, j)
+        k.write(total, kept, j)
+        s.yield_(k.add(total, here))
+    with k.map(o=5) as (o,):
+        k.write(k.read(kept, o), k.outputs[0], o)
+    (got,) = load(k.outlined("test"), NATIVE).run(np.array([3, 1, 4, 1, 5]))
+    assert got.tolist() == [0, 3, 4, 8, 9]

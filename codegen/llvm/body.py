@@ -2,7 +2,7 @@
 
 Pure values are emitted when a point of them is first asked for, which keeps few of them alive at a time: a
 contraction's tile is written row by row as load, multiply-add, multiply-add. A read is emitted at its own place if
-something after it, other than a last write, has effects.
+something after it, other than a last write to another buffer, has effects.
 """
 
 from __future__ import annotations
@@ -234,6 +234,8 @@ class Bodies:
                 self.memory.place(self.buffers[buffer], index, {}, frame.ctx, dict.fromkeys(frame.ctx.tiles, 0))
             )
         later = _effects_after(ops)
+        # What is yielded is asked for after the last write, which may change what was read.
+        changed = {op.buffer for op in ops if isinstance(op, Write)} if region.terminator.inputs else set[Value]()
         for op, after in zip(ops, later, strict=True):
             if op in frame.skip:
                 continue
@@ -249,7 +251,7 @@ class Bodies:
                 case Write():
                     self._write(op, frame)
                 case Read():
-                    if eager or after:
+                    if eager or after or op.buffer in changed:
                         self.force(op.result)
                 case _:
                     if eager:

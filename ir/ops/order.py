@@ -9,22 +9,22 @@ import numpy as np
 
 from ..core import Value
 from ..errors import expect
-from ..expr import Dim, as_expr, maximum
+from ..expr import Dim, Expr, as_expr, maximum
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, is_float
 from .base import TensorOp, fresh
+from .selection import Selection, key_dtype, key_of
 from .symbols import static
 
 __all__ = ["TopK"]
 
+_SHORT = 64  # elements in a row up to which all of them are compared with each other
+
 
 class TopK(TensorOp, name="reduce.top_k"):
     """The `count` largest (or smallest) elements along `axis`, in order, and their indices (i64). Of equal elements the
-    one with the lower index comes first; NaN counts as larger than everything. Source: ONNX TopK.
-
-    Every element counts how many come before it, which is its place: n comparisons for each of n elements, all of
-    them independent."""
+    one with the lower index comes first; NaN counts as larger than everything. Source: ONNX TopK."""
 
     x: Value
     count: Dim
@@ -46,6 +46,34 @@ class TopK(TensorOp, name="reduce.top_k"):
         return [TensorType(x.dtype, shape), TensorType("i64", shape)]
 
     def kernel(self, k: KernelBuilder) -> None:
+        size = self.x.tensor.dims[self.axis]
+        if isinstance(size, int) and size <= _SHORT:
+            self._by_counting(k)
+        else:
+            self._by_selection(k)
+
+    def _by_selection(self, k: KernelBuilder) -> None:
+        """A row at a time (`ir.ops.selection`)."""
+        (x,), (values, indices) = k.inputs, k.outputs
+        dims = x.tensor.dims
+        rows = {f"d{i}": d for i, d in enumerate(dims) if i != self.axis}
+        with k.map(rows) as row:
+
+            def element(at: Expr | Value) -> Value:
+                return k.read(x, *row[: self.axis], at, *row[self.axis :])
+
+            def key(at: Expr | Value) -> Value:
+                return key_of(k, element(at), x.tensor.dtype, self.largest)
+
+            chosen = Selection(k, key, dims[self.axis], self.count, key_dtype(x.tensor.dtype)).sorted()
+            with k.map(place=self.count) as (place,):
+                at, target = k.read(chosen, place), [*row[: self.axis], place, *row[self.axis :]]
+                k.write(element(at), values, *target)
+                k.write(at, indices, *target)
+
+    def _by_counting(self, k: KernelBuilder) -> None:
+        """Every element counts how many come before it, which is its place: n comparisons for each of n elements, all
+        of them independent."""
         (x,), (values, indices) = k.inputs, k.outputs
         dims = x.tensor.dims
         with k.map({f"d{i}": d for i, d in enumerate(dims)}) as point:
@@ -97,13 +125,17 @@ class TopK(TensorOp, name="reduce.top_k"):
         yield cls(fresh("f32", 3, 7), 3, 1)
         yield cls(fresh("f32", 5, 4), 2, 0, False)
         yield cls(fresh("f32", 2, 6, 3), 6, 1)
+        yield cls(fresh("f32", 2, 70), 5, 1)
+        yield cls(fresh("f64", 65, 2), 65, 0, False)
+        yield cls(fresh("u32", 1, 66), 50, 1)
         for dtype in ("f64", "i32", "u8", "f16"):
             yield cls(fresh(dtype, 2, 9), 4, 1, dtype != "i32")
 
     def sample_inputs(self, rng: np.random.Generator) -> list[Array] | None:
         """Few different values, so that there are ties; a NaN."""
         t = self.x.tensor
-        data = rng.integers(0, 5, t.static_shape).astype(DTYPES[t.dtype].numpy)
+        least = 0 if DTYPES[t.dtype].kind == "uint" else -2
+        data = rng.integers(least, least + 5, t.static_shape).astype(DTYPES[t.dtype].numpy)
         if is_float(t.dtype):
             data.reshape(-1)[1] = np.nan
         return [data]
