@@ -142,3 +142,20 @@ def test_initializers_may_be_inputs() -> None:
     assert [p.name for p in module.main.params] == ["x"]
     assert module.attributes["overridable"] == "w, b, v"
     np.testing.assert_allclose(run_graph(module, X)["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_nodes_of_bodies_may_stand_in_any_order() -> None:
+    then = helper.make_graph([node("Neg", ["t"], ["u"]), node("Add", ["x", "x"], ["t"])], "then", [], [info("u", None)])
+    other = helper.make_graph([node("Exp", ["x"], ["u"])], "else", [], [info("u", None)])
+    model = make([node("If", ["c"], then_branch=then, else_branch=other)], {**X, "c": info("c", [], TensorProto.BOOL)})
+    for condition in (True, False):
+        got = run_graph(read_onnx(model), {**X, "c": np.array(condition)})["y"]
+        np.testing.assert_allclose(got, -2 * X["x"] if condition else np.exp(X["x"]), rtol=1e-6)
+
+
+def test_nodes_of_functions_may_stand_in_any_order() -> None:
+    model = make([node("Twice", ["x"], domain="own")], X)
+    body = [node("Neg", ["t"], ["b"]), node("Add", ["a", "a"], ["t"])]
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.functions.append(helper.make_function("own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)]))
+    np.testing.assert_allclose(run_graph(read_onnx(model), X)["y"], -2 * X["x"], rtol=1e-6)

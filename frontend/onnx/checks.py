@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
 from ...ir.errors import ModelError
 from .node import node_label
@@ -124,7 +124,7 @@ def _check_inputs(graph: GraphProto, made: dict[str, str], file: str) -> None:
                 )
 
 
-def ordered(graph: GraphProto, file: str) -> list[NodeProto]:
+def ordered(graph: GraphProto | FunctionProto, file: str) -> list[NodeProto]:
     """The nodes, each after those that make its inputs; the file's own order wherever that allows it."""
     maker = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     waiting = [0] * len(graph.node)
@@ -147,7 +147,7 @@ def ordered(graph: GraphProto, file: str) -> list[NodeProto]:
     return order
 
 
-def _cycle(graph: GraphProto, maker: dict[str, int], waiting: list[int]) -> str:
+def _cycle(graph: GraphProto | FunctionProto, maker: dict[str, int], waiting: list[int]) -> str:
     """The names of the nodes on one cycle."""
     at = next(i for i, count in enumerate(waiting) if count)
     seen: dict[int, int] = {}

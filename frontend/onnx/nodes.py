@@ -18,7 +18,7 @@ from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
 from ...ir.expr import Expr, as_expr, symbol_ranges
 from ...ir.ops.host import Check
-from .checks import NEWEST_OPSET, label, used_by
+from .checks import NEWEST_OPSET, label, ordered, used_by
 from .computed import COMPUTED
 from .declared import FALLBACKS
 from .functions import MAX_DEPTH, MAX_NODES, Definition, Functions, bound
@@ -181,7 +181,8 @@ class NodeImporter:
         named = zip(body.output, node.proto.output, strict=False)
         shapes = {f: frame.shapes[a] for f, a in named if a in frame.shapes}
         inner = Frame(scope, opsets, used_by(body.node, wanted), frame.depth + 1, node.loc, shapes)
-        self._run([bound(n, definition.attributes, absent) for n in body.node], inner, node)
+        nodes = ordered(body, self.file) if definition.own else body.node
+        self._run([bound(n, definition.attributes, absent) for n in nodes], inner, node)
         return [scope.items.get(name) for name in body.output]
 
     def graph(self, graph: GraphProto, inputs: Sequence[Item], frame: Frame, node: Node) -> list[Item]:
@@ -199,7 +200,7 @@ class NodeImporter:
                 raise Unsupported(str(e)) from e
         used = used_by(graph.node, {o.name for o in graph.output})
         self._run(
-            graph.node, replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}), node
+            ordered(graph, self.file), replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}), node
         )
         found = [scope.items.get(o.name) for o in graph.output]
         if any(item is None for item in found):
