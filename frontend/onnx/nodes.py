@@ -200,7 +200,9 @@ class NodeImporter:
                 raise Unsupported(str(e)) from e
         used = used_by(graph.node, {o.name for o in graph.output})
         self._run(
-            ordered(graph, self.file), replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}), node
+            ordered(graph, self.file),
+            replace(frame, scope=scope, used=used, depth=frame.depth + 1, loc=node.loc, shapes={}),
+            node,
         )
         found = [scope.items.get(o.name) for o in graph.output]
         if any(item is None for item in found):
