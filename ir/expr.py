@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
@@ -52,6 +53,7 @@ def _key(atom: Atom) -> tuple[bool, str]:
     return (isinstance(atom, Call), str(atom))
 
 
+@lru_cache(maxsize=1 << 14)
 def _monomial_key(monomial: Monomial) -> tuple[int, list[tuple[bool, str]]]:
     return (-len(monomial), [_key(a) for a in monomial])
 
@@ -62,8 +64,10 @@ class Expr:
     __slots__ = ("_hash", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
-        kept = [(m, c) for m, c in terms.items() if c]
-        self.terms: tuple[tuple[Monomial, int], ...] = tuple(sorted(kept, key=lambda t: _monomial_key(t[0])))
+        kept = [term for term in terms.items() if term[1]]
+        if len(kept) > 1:
+            kept.sort(key=lambda term: _monomial_key(term[0]))
+        self.terms: tuple[tuple[Monomial, int], ...] = tuple(kept)
         self._hash = hash(self.terms)
 
     # -- what it is ---------------------------------------------------------------------------------------------
@@ -119,16 +123,23 @@ class Expr:
     # -- arithmetic ---------------------------------------------------------------------------------------------
 
     def __add__(self, other: Dim) -> Expr:
+        more = as_expr(other)
+        if not more.terms:
+            return self
         total = dict(self.terms)
-        for m, c in as_expr(other).terms:
+        for m, c in more.terms:
             total[m] = total.get(m, 0) + c
         return Expr(total)
 
     def __mul__(self, other: Dim) -> Expr:
+        more = as_expr(other)
+        fixed = more.constant
+        if fixed is not None:
+            return self if fixed == 1 else Expr({m: c * fixed for m, c in self.terms})
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
-            for m2, c2 in as_expr(other).terms:
-                m = tuple(sorted(m1 + m2, key=_key))
+            for m2, c2 in more.terms:
+                m = tuple(sorted(m1 + m2, key=_key)) if m1 and m2 else m1 or m2
                 total[m] = total.get(m, 0) + c1 * c2
         return Expr(total)
 
@@ -290,11 +301,13 @@ def symbol_ranges(e: Expr, least: int = 0) -> dict[str, Range]:
 # -- constructors -------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1 << 12)
 def const(value: int) -> Expr:
     """The constant expression `value`."""
     return Expr({(): value})
 
 
+@lru_cache(maxsize=1 << 12)
 def sym(name: str) -> Expr:
     """The expression that is the symbol `name`."""
     return Expr({(Sym(name),): 1})

@@ -203,7 +203,8 @@ def _slice_along(node: Node, x: Value, axis: int, entry: Sequence[Calc], what: s
     last = down.where(high.maximum(-1).minimum(size - 1), high.maximum(0).minimum(size))
     span = down.where(first - last, last - first)
     stride = step.abs().maximum(1)
-    (length,) = sized(node, [((span + stride - 1) / stride).maximum(0)], what)
+    count = ((span + stride - 1) / stride).maximum(0)
+    (length,) = sized(node, [step.equals(0).where(scalar(node, -1, "i64"), count)], what)  # a step of 0 is an error
     at = first + Calc.iota(node, length, "i64") * step
     return node.make(Gather, x, at.value, axis)
 
@@ -221,7 +222,7 @@ def range_(node: Node) -> Value:
         span = up.where(last - first, first - last).maximum(0)
         stride = step.abs().maximum(1)
         count = (span + stride - 1) / stride
-    (length,) = sized(node, [count])
+    (length,) = sized(node, [step.equals(0).where(scalar(node, -1, "i64"), count)])  # a step of 0 is an error
     return (Calc.iota(node, length, "i64").cast(start.dtype) * delta + start).value
 
 

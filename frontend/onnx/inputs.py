@@ -12,7 +12,7 @@ from ...ir.errors import ModelError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.types import MapType, OptionalType, SequenceType, TensorType, Type
 from .report import Issue
-from .tensors import UnsupportedType, dtype_name
+from .tensors import UnsupportedType, checked_shape, dtype_name
 from .text import quote, symbol_name
 
 _MAX_DIM = 1 << 40
@@ -97,6 +97,7 @@ class _Inputs:
         shape = tuple(self._dim(d, i, info.name, where) for i, d in enumerate(info.type.tensor_type.shape.dim))
         if given is not None:
             self._fix(shape, _numbers(given, where), where)
+        checked_shape([d for d in shape if isinstance(d, int)], where)
         return TensorType(dtype, shape)
 
     def _container(self, info: ValueInfoProto, issues: list[Issue]) -> Type | None:
@@ -116,7 +117,8 @@ class _Inputs:
     def _dim(self, dim: TensorShapeProto.Dimension, index: int, name: str, where: str) -> Dim:
         if dim.HasField("dim_value"):
             if not 0 <= dim.dim_value <= _MAX_DIM:
-                raise ModelError(f"{where}: dimension {index}: expected a size of at least 0, got {dim.dim_value}")
+                limit = "at least 0" if dim.dim_value < 0 else f"at most {_MAX_DIM}"
+                raise ModelError(f"{where}: dimension {index}: expected a size of {limit}, got {dim.dim_value}")
             return dim.dim_value
         # An anonymous dimension is a symbol of its own; a named one is the same wherever that name stands.
         key = f"p:{dim.dim_param}" if dim.dim_param else f"a:{index}:{name}"

@@ -163,6 +163,8 @@ def one_hot(node: Node) -> Value:
     else:
         array = node.maybe_array(1)
         (depth,) = [int(array.reshape(-1)[0])] if array is not None else sized(node, [Calc(node, _scalar(node, 1))])
+    if isinstance(depth, int) and depth < 0:
+        raise node.error(f"depth: expected a number of at least 0, got {depth}")
     checked_sizes([depth])
     return one_hot_of(node, axis, depth)
 

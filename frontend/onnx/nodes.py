@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from onnx import GraphProto, ModelProto, NodeProto
+from onnx.defs import SchemaError, get_schema
 
 from ...ir.assume import Assumptions
 from ...ir.constants import ConstantData
@@ -26,13 +28,22 @@ from .node import CONVERTERS, Converter, Node, Result, Results, node_label
 from .report import Issue
 from .scope import FromData, Item, Known, Scope, Unsupported
 from .symbolic import can_fold, fold
-from .tensors import TensorReader, UnsupportedType
+from .tensors import TensorReader, UnsupportedType, checked_shape
 from .text import quote
 
 # What gives the shape of its input, next to a number.
 _ELEMENTWISE = frozenset(
     ["Abs", "Add", "Cast", "Cos", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Pow", "Relu", "Sin", "Sqrt", "Sub"]
 )
+
+
+@cache
+def most_inputs(domain: str, operator: str, opset: int) -> int:
+    """How many inputs the operator has at most in that version; very many where ONNX does not say."""
+    try:
+        return get_schema(operator, opset, domain).max_input
+    except SchemaError:
+        return 1 << 31
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,7 @@ class NodeImporter:
         node.shapes = frame.shapes
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc
+        self._count(node, domain, opset)
         function = CONVERTERS.get((domain, proto.op_type))
         if domain == "" and (domain, proto.op_type, proto.overload) in self.functions.local:
             function = None  # a model may have its own idea of an operator
@@ -133,6 +145,14 @@ class NodeImporter:
         except VerifyError as e:  # from an operation that `make` did not build
             raise node.error(str(e)) from e
 
+    def _count(self, node: Node, domain: str, opset: int) -> None:
+        """Refuse more inputs than the operator has, which nothing would read."""
+        given = max((i + 1 for i, name in enumerate(node.proto.input) if name), default=0)
+        if (domain, node.op_type, node.proto.overload) not in self.functions.local:
+            most = most_inputs(domain, node.op_type, opset)
+            if given > most:
+                raise node.error(f"expected at most {most} input{'s' * (most != 1)}, got {given}")
+
     def _bind(self, node: Node, results: Results, frame: Frame) -> None:
         listed = [results] if isinstance(results, Value | Known | ConstantData | Item) else list(results)
         for i, name in enumerate(node.proto.output):
@@ -143,7 +163,9 @@ class NodeImporter:
                 if name in frame.used:
                     raise Unsupported(f"output {i} ({quote(name, 40)}) is used")
                 continue
-            frame.scope.items[name] = as_item(result, name)
+            frame.scope.items[name] = item = as_item(result, name)
+            if item.is_tensor and item.type.shape is not None:
+                checked_shape((d for d in item.type.dims if isinstance(d, int)), f"output {i}", node.error)
 
     def _check(self, node: Node) -> None:
         """What must hold when the model runs for what was converted to be right."""

@@ -50,6 +50,9 @@ def recurrent(node: Node) -> list[Value]:
 def _agree(node: Node, count: int, gates: int) -> None:
     """State what the sizes of the operands have in common."""
     units = node.shape(2)[2]
+    given = node.integer("hidden_size", 1)
+    if node.has_attribute("hidden_size") and isinstance(units, int) and given != units:
+        raise node.error(f"hidden_size: expected {units}, the columns of input 2, got {given}")
     wide = as_dim(as_expr(units) * gates)
     time, batch = (1, 0) if node.integer("layout", 0) else (0, 1)
     del time

@@ -118,13 +118,15 @@ class TensorReader:
         return _from_bytes(np.fromfile(path, np.uint8, length, offset=offset), dtype, shape, where)
 
 
-def checked_shape(dims: Iterable[SupportsInt], where: str) -> tuple[int, ...]:
-    """The dimensions of a tensor, none negative and not absurdly large."""
+def checked_shape(
+    dims: Iterable[SupportsInt], where: str, error: Callable[[str], ModelError] = ModelError
+) -> tuple[int, ...]:
+    """The dimensions of a tensor, none negative and not absurdly large; `error` makes of a message what is raised."""
     shape = tuple(int(d) for d in dims)
     if any(d < 0 for d in shape):
-        raise ModelError(f"{where}: expected dimensions of at least 0, got {list(shape)}")
+        raise error(f"{where}: expected dimensions of at least 0, got {list(shape)}")
     if math.prod(d for d in shape if d) > _MAX_ELEMENTS:
-        raise ModelError(f"{where}: dimensions {list(shape)} are too large: no tensor has that many elements")
+        raise error(f"{where}: dimensions {list(shape)} are too large: no tensor has that many elements")
     return shape
 
 
