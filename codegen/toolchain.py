@@ -29,7 +29,19 @@ from ..ir.errors import LinkError
 NATIVE = Path(runtime.__file__).parent / "native"
 # The executable alone has these: command line, NumPy files, self-test.
 COMMAND_LINE = frozenset(
-    {"main", "cli_run", "cli_bench", "cli_info", "cli_value", "npy", "npz_read", "npz_write", "crc32", "selftest"}
+    {
+        "main",
+        "cli_run",
+        "cli_bench",
+        "cli_info",
+        "cli_value",
+        "npy",
+        "npz_read",
+        "npz_write",
+        "block",
+        "crc32",
+        "selftest",
+    }
 )
 # Baseline code: it must run, and say what is missing, on a CPU that cannot run the model.
 COMPILE_FLAGS = (

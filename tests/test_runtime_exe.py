@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +53,63 @@ def test_run_from_npy(app: Path, tmp_path: Path) -> None:
         assert np.array_equal(out["y"], expected_y(inputs))
     summary = run(app, "run", *files).stdout.splitlines()
     assert summary[0].startswith("'y' f32[5,4] ") and summary[2] == "'last' f32[] 31"
+
+
+def data_offsets(path: Path) -> dict[str, int]:
+    """Where the elements of each array of an .npz begin in the file."""
+    offsets: dict[str, int] = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            file.seek(member.header_offset + 26)
+            name, extra = struct.unpack("<HH", file.read(4))
+            file.seek(name + extra, os.SEEK_CUR)
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            offsets[member.filename.removesuffix(".npy")] = file.tell()
+    return offsets
+
+
+@pytest.mark.parametrize("rows", [0, 5, 50_000])
+def test_outputs_are_written_in_place_and_can_be_inputs_in_place(app: Path, tmp_path: Path, rows: int) -> None:
+    inputs = sample_inputs(rows)
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
+    run(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    assert all(offset % 64 == 0 for offset in data_offsets(tmp_path / "out.npz").values())
+    again = run(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")  # over the old one
+    assert again.stderr == ""
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["y"], expected_y(inputs))
+
+
+@pytest.mark.parametrize("pad", range(4))
+def test_inputs_at_any_place_of_the_file(app: Path, tmp_path: Path, pad: int) -> None:
+    inputs = sample_inputs(50_000)
+    with zipfile.ZipFile(tmp_path / "in.npz", "w") as archive:
+        for name, array in inputs.items():
+            content = io.BytesIO()
+            np.save(content, array)
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.extra = struct.pack("<HH", 0xD935, pad) + bytes(pad)
+            archive.writestr(info, content.getvalue())
+    run(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as out:
+        assert np.array_equal(out["y"], expected_y(inputs))
+
+
+def test_large_inputs_and_outputs_are_no_anonymous_memory(app: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **sample_inputs(1_000_000))
+    found = json.loads(run(app, "bench", "--inputs", tmp_path / "in.npz", "--runs", 1, "--json").stdout)
+    assert found["bound_mb"] > 39 and found["anonymous_mb"] < found["arena_mb"] + 8
+
+
+def test_a_run_that_fails_leaves_the_old_output(app: Path, tmp_path: Path) -> None:
+    inputs = sample_inputs(50_000)
+    inputs["index"][-1] = 99
+    np.savez(tmp_path / "in.npz", allow_pickle=False, **inputs)
+    (tmp_path / "out.npz").write_text("old")
+    assert "got 99" in refused(app, "run", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    assert (tmp_path / "out.npz").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz", "out.npz"]
 
 
 def test_same_inputs_give_the_same_file(app: Path, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def bad_files() -> Iterator[tuple[str, bytes, str]]:
     yield "big_endian.npy", npy(np.arange(9).astype(">i4")), "expected little endian"
     yield "objects.npy", npy_with_header("{'descr': '|O', 'fortran_order': False, 'shape': (3,), }"), "type: expected"
     yield "record.npy", npy(np.zeros(3, [("a", "i4"), ("b", "f4")])), "one plain type"
-    yield "strings.npy", npy(np.array(["a", "bc"])), "type: expected"
+    yield "strings.npy", npy(np.array([b"a", b"bc"])), "type: expected"
     yield "huge.npy", npy_with_header(header.replace("(3,)", "(9223372036854775807, 9223372036854775807)")), "length"
     yield "overflow.npy", npy_with_header(header.replace("(3,)", "(99999999999999999999,)")), "expected a header"
     yield "negative.npy", npy_with_header(header.replace("(3,)", "(-3,)")), "expected a header"

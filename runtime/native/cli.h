@@ -25,6 +25,11 @@ planish_context *planish_cli_context(const planish_model *model, const planish_o
                                      const planish_arrays *arrays);
 /* One seeded array for each input that `given` does not have; false after having said why. */
 bool planish_cli_complete(const planish_model *model, const planish_options *options, planish_arrays *given);
+/* Name, type and shape of each output, without data. False: they are known after the run only, or something is wrong,
+ * which the run will say. */
+bool planish_cli_expect(const planish_model *model, planish_context *context, planish_arrays *arrays);
+/* Make output `index` of the context write to the array's data; false after having said why. */
+bool planish_cli_direct(planish_context *context, const planish_options *options, int32_t index, planish_array *array);
 /* "f32[1,3,N]" */
 void planish_cli_describe(const planish_model *model, const planish_io *io, char *text, size_t size);
 /* cli_value.c: values in arrays. Strings are NumPy's texts; item i of sequence x is x.i, an empty one x.len = 0; a map is x.keys

@@ -93,8 +93,19 @@ static int measure(const planish_model *model, const planish_options *options, p
   return 0;
 }
 
+/* Memory for the outputs as inputs have it: neither is the program's own. */
+static bool bind_outputs(const planish_model *model, planish_context *context, const planish_options *options,
+                         planish_arrays *outputs) {
+  bool good = planish_cli_expect(model, context, outputs), bound = true;
+  for (int32_t i = 0; i < outputs->count && good; i++)
+    good = planish_array_allocate(&outputs->items[i], outputs->items[i].bytes);
+  for (int32_t i = 0; i < outputs->count && good && bound; i++)
+    bound = planish_cli_direct(context, options, i, &outputs->items[i]);
+  return bound;
+}
+
 int planish_cli_bench(const planish_model *model, const planish_options *options) {
-  planish_arrays arrays = {NULL, 0};
+  planish_arrays arrays = {NULL, 0}, outputs = {NULL, 0};
   planish_context *context = NULL;
   arrays.items = calloc((size_t)options->inputs.count + 1, sizeof *arrays.items);
   if (!arrays.items) return planish_cli_fail(options, "out of memory");
@@ -102,9 +113,11 @@ int planish_cli_bench(const planish_model *model, const planish_options *options
   for (int32_t i = 0; i < arrays.count; i++) arrays.items[i] = options->inputs.items[i]; /* theirs to free */
   int status = !planish_cli_complete(model, options, &arrays) ||
                !(context = planish_cli_context(model, options, &arrays));
-  if (!status) status = measure(model, options, context, &arrays);
+  if (!status) status = !bind_outputs(model, context, options, &outputs) ||
+                        measure(model, options, context, &arrays);
   planish_context_destroy(context);
-  for (int32_t i = 0; i < options->inputs.count; i++) arrays.items[i].name = NULL, arrays.items[i].data = NULL;
+  planish_arrays_free(&outputs);
+  for (int32_t i = 0; i < options->inputs.count; i++) arrays.items[i] = (planish_array){0}; /* not ours to free */
   planish_arrays_free(&arrays);
   return status;
 }

@@ -94,6 +94,52 @@ static void print_summary(const char *name, const planish_tensor *tensor) {
   printf("%s\n", count > 8 ? " ..." : "");
 }
 
+bool planish_cli_expect(const planish_model *model, planish_context *context, planish_arrays *arrays) {
+  int32_t count = planish_output_count(model);
+  if (planish_infer_shapes(context) || context->module->plan) return false;
+  arrays->items = calloc((size_t)count + 1, sizeof *arrays->items);
+  if (!arrays->items) return false;
+  for (int32_t i = 0; i < count; i++) {
+    planish_array *array = &arrays->items[arrays->count++];
+    planish_io io;
+    planish_output_info(model, i, &io);
+    const int64_t *shape = planish_output_shape(context, i);
+    array->name = strdup(io.name);
+    array->dtype = io.dtype;
+    array->rank = planish_output_rank(context, i);
+    if (!array->name || array->rank < 0 || (array->rank && !shape)) return false;
+    if (array->rank) memcpy(array->shape, shape, (size_t)array->rank * sizeof *shape);
+    array->bytes = planish_tensor_bytes(array->dtype, array->rank, array->shape);
+    if (array->bytes < 0) return false;
+  }
+  return true;
+}
+
+bool planish_cli_direct(planish_context *context, const planish_options *options, int32_t index, planish_array *array) {
+  planish_tensor tensor = as_tensor(array);
+  return !planish_set_output(context, index, &tensor) || !planish_cli_fail(options, planish_context_error(context));
+}
+
+/* The file of the outputs, and the outputs bound to their places in it. *file NULL: they must be written after the run.
+ * False after having said why. */
+static bool prepare_file(const planish_model *model, planish_context *context, const planish_options *options,
+                         planish_npz **file) {
+  planish_message message;
+  planish_arrays arrays = {NULL, 0};
+  bool direct = options->output && planish_cli_expect(model, context, &arrays), good = true;
+  for (int32_t i = 0; i < arrays.count && direct; i++) direct = arrays.items[i].dtype.bits % 8 == 0;
+  *file = NULL;
+  if (direct && planish_npz_create(options->output, arrays.items, arrays.count, file, &message))
+    good = !planish_cli_fail(options, message.text);
+  for (int32_t i = 0; i < arrays.count && *file && good; i++) {
+    arrays.items[i].data = planish_npz_data(*file, i);
+    good = planish_cli_direct(context, options, i, &arrays.items[i]);
+    arrays.items[i].data = NULL; /* the file's */
+  }
+  planish_arrays_free(&arrays);
+  return good;
+}
+
 static int write_outputs(const planish_model *model, planish_context *context, const planish_options *options) {
   planish_message message;
   planish_arrays arrays = {NULL, 0};
@@ -114,10 +160,14 @@ static int write_outputs(const planish_model *model, planish_context *context, c
 }
 
 int planish_cli_run(const planish_model *model, const planish_options *options) {
+  planish_message message;
+  planish_npz *file = NULL;
   planish_context *context = planish_cli_context(model, options, &options->inputs);
   if (!context) return 1;
-  int status = planish_invoke(context) ? planish_cli_fail(options, planish_context_error(context))
-                                       : write_outputs(model, context, options);
+  int status = !prepare_file(model, context, options, &file);
+  if (!status && planish_invoke(context)) status = planish_cli_fail(options, planish_context_error(context));
+  if (file && planish_npz_close(file, !status, &message)) status = planish_cli_fail(options, message.text);
+  else if (!file && !status) status = write_outputs(model, context, options);
   planish_context_destroy(context);
   return status;
 }

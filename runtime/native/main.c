@@ -1,8 +1,10 @@
 /* The executable: APP run, bench, info, self-test. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 
@@ -134,12 +136,25 @@ static int parse_option(const planish_model *model, planish_options *options, co
   return 0;
 }
 
+static const char *program = "planish";
+
+/* Inputs, outputs and weights are mapped files. */
+static void lost_file(int number) {
+  static const char text[] = ": a file in use (inputs, outputs or the program) was cut off or cannot be read\n";
+  (void)number;
+  (void)!write(STDERR_FILENO, program, strlen(program));
+  (void)!write(STDERR_FILENO, text, sizeof text - 1);
+  _exit(1);
+}
+
 int main(int argc, char **argv) {
-  planish_options options = {.program = "planish"};
+  planish_options options = {.program = program};
   const planish_model *model;
   planish_message message;
   const command *chosen = NULL;
   if (argc > 0 && argv[0][0]) options.program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+  program = options.program;
+  signal(SIGBUS, lost_file);
   for (int i = 1; i < argc; i++) {
     if (strcmp(argv[i], "--help") && strcmp(argv[i], "-h")) continue;
     printf(HELP, options.program);

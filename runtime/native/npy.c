@@ -28,7 +28,7 @@ bool planish_read_at(int fd, void *data, uint64_t bytes, uint64_t offset) {
 void planish_arrays_free(planish_arrays *arrays) {
   for (int32_t i = 0; i < arrays->count; i++) {
     free(arrays->items[i].name);
-    free(arrays->items[i].data);
+    planish_array_release(&arrays->items[i]);
   }
   free(arrays->items);
   *arrays = (planish_arrays){NULL, 0};
@@ -76,9 +76,10 @@ static const char *parse_shape(const char *at, header *h) {
     if (*at == ')') return at + 1;
     if (*at < '0' || *at > '9' || h->rank == PLANISH_MAX_RANK) return NULL;
     int64_t value = 0;
-    for (; *at >= '0' && *at <= '9'; at++)
-      if (__builtin_mul_overflow(value, (int64_t)10, &value) || __builtin_add_overflow(value, (int64_t)(*at - '0'), &value))
-        return NULL;
+    for (; *at >= '0' && *at <= '9'; at++) {
+      int64_t digit = *at - '0';
+      if (__builtin_mul_overflow(value, (int64_t)10, &value) || __builtin_add_overflow(value, digit, &value)) return NULL;
+    }
     if (*at == 'L') at++; /* written by Python 2 */
     h->shape[h->rank++] = value;
     at = skip(at);
@@ -178,18 +179,18 @@ static planish_status refuse_type(const char *where, const char *descr, const pl
 }
 
 /* ---- data ---- */
-/* Column-major to row-major. */
-static void *transpose(const uint8_t *in, const planish_array *array, size_t size) {
-  int64_t index[PLANISH_MAX_RANK] = {0}, stride[PLANISH_MAX_RANK], step = (int64_t)size;
-  uint8_t *out = aligned_alloc(64, ((size_t)array->bytes + 64) / 64 * 64);
-  if (!out) return NULL;
+/* Column-major to row-major, into new memory. */
+static bool transpose(planish_array *array, size_t size) {
+  int64_t index[PLANISH_MAX_RANK] = {0}, stride[PLANISH_MAX_RANK], step = (int64_t)size, from = 0;
+  planish_array straight = *array;
+  straight.mapped = 0;
+  if (!planish_array_allocate(&straight, array->bytes)) return false;
   for (int32_t d = 0; d < array->rank; d++) {
     stride[d] = step;
     step *= array->shape[d];
   }
-  int64_t from = 0;
   for (int64_t to = 0; to < array->bytes; to += (int64_t)size) {
-    memcpy(out + to, in + from, size);
+    memcpy((uint8_t *)straight.data + to, (const uint8_t *)array->data + from, size);
     for (int32_t d = array->rank - 1; d >= 0; d--) { /* the next index in row-major order */
       from += stride[d];
       if (++index[d] < array->shape[d]) break;
@@ -197,13 +198,22 @@ static void *transpose(const uint8_t *in, const planish_array *array, size_t siz
       index[d] = 0;
     }
   }
-  return out;
+  planish_array_release(array);
+  *array = straight;
+  return true;
 }
 
 /* One 4-bit element in a byte -> two in a byte, the first in the low half. In place. */
 static void pack_nibbles(uint8_t *data, int64_t count) {
   for (int64_t i = 0; i < count; i += 2)
     data[i / 2] = (uint8_t)((data[i] & 15) | (i + 1 < count ? (data[i + 1] & 15) << 4 : 0));
+}
+
+/* Whether data at this place of the file can be used where it is. Real numbers only: others may be indices, which are
+ * looked at twice, once to check them, so that nobody else may change them meanwhile. */
+static bool is_usable(const planish_array *array, uint64_t place, int64_t file_size) {
+  bool real = !array->is_text && (array->dtype.code == 2 || array->dtype.code == 4);
+  return real && array->dtype.bits >= 16 && place % (uint64_t)file_size == 0;
 }
 
 static planish_status read_data(const planish_source *source, uint64_t offset, const header *h, int64_t file_size,
@@ -216,19 +226,17 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
                        "%s: length: the header announces %" PRId64 " elements of %" PRId64 " bytes, the file has %" PRIu64
                        " bytes of data; it is cut off or damaged",
                        where, count, file_size, source->length - offset);
+  bool turned = h->fortran && h->rank > 1 && bytes; /* bytes: also that file_size is not 0 */
   array->bytes = bytes;
-  array->data = aligned_alloc(64, ((size_t)bytes + 64) / 64 * 64);
-  if (!array->data)
+  if (!turned && is_usable(array, source->offset + offset, file_size) && planish_array_map(array, source, offset))
+    return PLANISH_OK;
+  if (!planish_array_allocate(array, bytes))
     return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: no memory for %" PRId64 " bytes", where, bytes);
   if (!planish_read_at(source->fd, array->data, (uint64_t)bytes, source->offset + offset))
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be read: %s", where,
                        errno ? strerror(errno) : "unexpected end");
-  if (h->fortran && h->rank > 1 && bytes) { /* bytes: also that file_size is not 0 */
-    void *straight = transpose(array->data, array, (size_t)file_size);
-    if (!straight) return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: out of memory", where);
-    free(array->data);
-    array->data = straight;
-  }
+  if (turned && !transpose(array, (size_t)file_size))
+    return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: out of memory", where);
   if (array->dtype.bits == 4) {
     pack_nibbles(array->data, count);
     array->bytes = (count + 1) / 2;
@@ -236,8 +244,8 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
   return PLANISH_OK;
 }
 
-planish_status planish_npy_read(const planish_source *source, const planish_dtype_info *raw, planish_array *array,
-                                planish_message *message) {
+/* Read the header; *offset: where the data begins. */
+static planish_status read_header(const planish_source *source, header *h, uint64_t *offset, planish_message *message) {
   uint8_t start[12];
   planish_quoted shown;
   const char *where = planish_quote(&shown, source->path);
@@ -252,31 +260,41 @@ planish_status planish_npy_read(const planish_source *source, const planish_dtyp
     length |= (uint32_t)start[10] << 16 | (uint32_t)start[11] << 24;
   }
   if (length > HEADER_LIMIT || prefix + length > source->length)
-    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: its header of %u bytes is too long or cut off", where, length);
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: its header of %u bytes is too long or cut off", where,
+                       length);
   char *text = malloc((size_t)length + 1);
-  header h = {0};
   bool parsed = text && planish_read_at(source->fd, text, length, source->offset + prefix);
   if (parsed) {
     text[length] = 0;
-    parsed = strlen(text) == length && parse_header(text, &h);
+    parsed = strlen(text) == length && parse_header(text, h);
   }
   free(text);
-  if (!parsed)
-    return planish_say(message, PLANISH_INVALID_ARGUMENT,
-                       "%s: expected a header with descr (one plain type), fortran_order and shape (at most %d "
-                       "dimensions), got something else",
-                       where, PLANISH_MAX_RANK);
+  *offset = prefix + length;
+  if (parsed) return PLANISH_OK;
+  return planish_say(message, PLANISH_INVALID_ARGUMENT,
+                     "%s: expected a header with descr (one plain type), fortran_order and shape (at most %d "
+                     "dimensions), got something else",
+                     where, PLANISH_MAX_RANK);
+}
+
+planish_status planish_npy_read(const planish_source *source, const planish_dtype_info *raw, planish_array *array,
+                                planish_message *message) {
+  header h = {0};
+  uint64_t offset = 0;
+  planish_quoted shown;
+  planish_status status = read_header(source, &h, &offset, message);
+  if (status) return status;
   int64_t file_size = 0;
   const planish_dtype_info *type = npy_type(h.descr, raw, &file_size);
   int64_t width = raw ? -1 : text_width(h.descr);
-  if (!type && width < 0) return refuse_type(where, h.descr, raw, message);
+  if (!type && width < 0) return refuse_type(planish_quote(&shown, source->path), h.descr, raw, message);
   if (type) array->dtype = type->dtype;
   array->is_text = !type;
   array->width = type ? 0 : width;
   if (!type) file_size = width * 4;
   array->rank = h.rank;
   memcpy(array->shape, h.shape, sizeof h.shape);
-  return read_data(source, prefix + length, &h, file_size, array, message);
+  return read_data(source, offset, &h, file_size, array, message);
 }
 
 planish_status planish_npy_load(const char *path, char *name, planish_array *array, planish_message *message) {
@@ -298,7 +316,7 @@ planish_status planish_npy_load(const char *path, char *name, planish_array *arr
   }
   close(fd);
   if (status) {
-    free(array->data);
+    planish_array_release(array);
     *array = (planish_array){0};
     return status;
   }

@@ -11,8 +11,10 @@ typedef struct planish_array {
   planish_dtype dtype;
   int32_t rank;
   int64_t shape[PLANISH_MAX_RANK];
-  void *data; /* row-major, from malloc, 64-byte aligned; never NULL in an array that was read */
+  void *data; /* row-major, aligned to the element size; never NULL in an array that was read */
   int64_t bytes;
+  void *mapping; /* what to unmap, if `mapped`: `data` is in a mapped file. Else it is from malloc */
+  size_t mapped;
   bool is_text;  /* NumPy's '<U': `width` code points of 4 bytes for each element, filled up with NULs */
   int64_t width;
 } planish_array;
@@ -29,6 +31,13 @@ typedef struct planish_source {
   uint64_t offset, length;
 } planish_source;
 
+/* block.c. Memory for `bytes` bytes, aligned to 64 bytes: large blocks are in a temporary file without a name, which the
+ * kernel may write out when memory is short, as it may drop what is mapped from any file. False: no memory. */
+bool planish_array_allocate(planish_array *array, int64_t bytes);
+/* Map the array's `bytes` at `offset` of the source, for reading; false: it is small, or this file cannot be mapped. */
+bool planish_array_map(planish_array *array, const planish_source *source, uint64_t offset);
+void planish_array_release(planish_array *array); /* its data, not its name */
+
 /* Split "x:bf16" into "x" and its type; NULL if the name has no such suffix. Cuts `name`. */
 const planish_dtype_info *planish_raw_suffix(char *name);
 /* Read one array. `raw`: the type that its raw bits stand for, or NULL. */
@@ -37,7 +46,17 @@ planish_status planish_npy_read(const planish_source *source, const planish_dtyp
 /* Open FILE.npy and read it as `name`, which may carry a raw type. Cuts `name`. */
 planish_status planish_npy_load(const char *path, char *name, planish_array *array, planish_message *message);
 planish_status planish_npz_load(const char *path, planish_arrays *arrays, planish_message *message);
-/* Written beside and renamed: `path` holds the old file or the whole new one. */
+
+/* Writing an .npz: `path` holds the old file or the whole new one, whatever happens. */
+typedef struct planish_npz planish_npz;
+/* Lay out a file of arrays of these names, types and shapes. Then planish_npz_data(file, i) is the place of the data of
+ * array i in the mapped file, aligned to 64 bytes, for the caller to fill (4-bit elements: one in a byte). */
+planish_status planish_npz_create(const char *path, const planish_array *arrays, int32_t count, planish_npz **file,
+                                  planish_message *message);
+void *planish_npz_data(const planish_npz *file, int32_t index);
+/* Put the file, all of whose data is there, in its place; or, with `keep` false, forget it. Frees `file`. */
+planish_status planish_npz_close(planish_npz *file, bool keep, planish_message *message);
+/* All of it, with the data of the arrays. */
 planish_status planish_npz_save(const char *path, const planish_array *arrays, int32_t count, planish_message *message);
 
 void planish_arrays_free(planish_arrays *arrays);

@@ -59,9 +59,9 @@ planish_status planish_seeded_input(const planish_module *module, int32_t index,
   for (int32_t d = 0; d < spec->rank; d++)
     array->shape[d] = spec->dims[d] >= 0 ? spec->dims[d] : test ? test->symbols[-(spec->dims[d] + 1)] : 1;
   array->bytes = planish_tensor_bytes(info->dtype, spec->rank, array->shape);
-  array->data = array->bytes < 0 ? NULL : aligned_alloc(64, ((size_t)array->bytes + 64) / 64 * 64);
   array->name = strdup(spec->name);
-  if (!array->data || !array->name) return planish_say(message, PLANISH_OUT_OF_MEMORY, "out of memory");
+  if (array->bytes < 0 || !planish_array_allocate(array, array->bytes) || !array->name)
+    return planish_say(message, PLANISH_OUT_OF_MEMORY, "out of memory");
   memset(array->data, 0, (size_t)array->bytes);
   bool real = info->dtype.code == FLOAT || info->dtype.code == BFLOAT;
   double lo = test ? test->ranges[2 * index] : 0, hi = test ? test->ranges[2 * index + 1] : real ? 1 : 0;

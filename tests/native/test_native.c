@@ -427,7 +427,7 @@ static void test_files(char **paths) {
       char name[] = "x";
       status = planish_npy_load(*paths, name, &array, &message);
       free(array.name);
-      free(array.data);
+      planish_array_release(&array);
     } else {
       status = planish_npz_load(*paths, &arrays, &message);
     }
@@ -462,7 +462,7 @@ static void test_seeded(char **arguments) {
   CHECK(planish_seeded_input(&module, 1, &array, &message) == PLANISH_OK);
   CHECK(planish_npz_save(arguments[3], &array, 1, &message) == PLANISH_OK);
   free(array.name);
-  free(array.data);
+  planish_array_release(&array);
 }
 
 void test_variants(void); /* test_variants.c */
