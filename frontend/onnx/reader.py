@@ -34,6 +34,7 @@ from . import (
     irregular,
     learned,
     make,
+    measured,
     names,
     nn,
     norm,
@@ -63,9 +64,9 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, causal, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index, irregular,
-    learned, make, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training,
-    trees,
+    arith, causal, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index,
+    irregular, learned, make, measured, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
+    qoperators, training, trees,
 )  # fmt: skip
 names.register()
 

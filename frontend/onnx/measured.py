@@ -1,0 +1,140 @@
+"""Tables, spectrograms and columns of pictures whose sizes are data: what `signal` and `nn` do with known numbers."""
+
+from __future__ import annotations
+
+import math
+
+from ...ir.assume import require_zero
+from ...ir.core import Value
+from ...ir.expr import Dim, as_dim, as_expr, product
+from ...ir.ops.arith import Log
+from ...ir.ops.linalg import MatMul
+from ...ir.ops.shape import Concat, Expand, Gather, Reshape, ScatterElements, Slice
+from .calc import Calc, scalar
+from .computed import computed, sized
+from .declared import data, element
+from .node import Node
+from .windows import fixed, read_pads
+
+__all__ = ["columns_to_image", "mel_weights", "spectrogram"]
+_MEL = 2595 / math.log(10)
+
+
+def _number(node: Node, index: int, dtype: str) -> Calc:
+    return Calc(node, node.value(index)).cast(dtype).reshaped()
+
+
+def _between(x: Calc, low: Calc, high: Calc) -> Calc:
+    """True for `low <= x < high`."""
+    return (x >= low) & (x < high)
+
+
+@computed("MelWeightMatrix")
+def mel_weights(node: Node) -> Value:
+    """MelWeightMatrix of numbers that only the run knows."""
+    bins, points = (_number(node, i, "i64") for i in range(2))
+    rate, low, high = (_number(node, i, "f64") for i in range(2, 5))
+    rows, columns = sized(node, [points / 2 + 1, bins])
+    first, last = (Calc(node, node.make(Log, (f / 700 + 1).value)) * _MEL for f in (low, high))
+    step = (last - first) / (bins + 2).cast("f64")
+    scale = (points + 1).cast("f64")
+
+    def edge(offset: int) -> Calc:
+        mel = (Calc.iota(node, columns) + offset) * step + first
+        return ((((mel / _MEL).exp() - 1) * 700) * scale / rate).floor()
+
+    left, centre, right = (edge(i) for i in range(3))
+    at = Calc.iota(node, rows).reshaped(rows, 1)
+    one = at * 0.0 + 1
+    wide, narrow = (centre - left).maximum(1), (right - centre).maximum(1)
+    rising = _between(at, left, centre + 1).where((at - left) / wide, 0.0)
+    rising = (left.equals(centre) & at.equals(centre)).where(one, rising)
+    weights = _between(at, centre, right).where((right - at) / narrow, rising)
+    return weights.cast(node.dtype(node.integer("output_datatype", 1))).value
+
+
+@computed("STFT")
+def spectrogram(node: Node) -> Value:
+    """STFT of a step or a length that only the run knows."""
+    dims = node.shape(0)
+    parts = fixed(node, dims[2], "the last dimension") if len(dims) == 3 else 1
+    if len(dims) not in (2, 3) or parts not in (1, 2):
+        raise node.error(f"expected a signal [batch, samples, 1 or 2], got {node.type(0)}")
+    step = _number(node, 1, "i64").maximum(1)
+    if node.has(3):
+        (length,) = sized(node, [_number(node, 3, "i64")], "length")
+    else:
+        length = node.shape(2)[0] if node.has(2) else dims[1]
+    (frames,) = sized(node, [(scalar(node, dims[1], "i64") - scalar(node, length, "i64")) / step + 1], "frames")
+    signal = node.make(Reshape, node.value(0), (dims[0], dims[1], parts))
+    at = Calc.iota(node, frames, "i64").reshaped(frames, 1) * step + Calc.iota(node, length, "i64")
+    framed = Calc(node, node.make(Gather, signal, at.value, 1))
+    if node.has(2):
+        framed = framed * Calc(node, node.value(2)).reshaped(length, 1)
+    bins = sized(node, [scalar(node, length, "i64") / 2 + 1], "bins")[0] if node.integer("onesided", 1) else length
+    return _transformed(node, framed, (dims[0], frames, length), parts, bins)
+
+
+def _transformed(node: Node, framed: Calc, dims: tuple[Dim, ...], parts: int, bins: Dim) -> Value:
+    """The Fourier transform of each frame, by a table that is computed."""
+    count = scalar(node, dims[2], "i64")
+    turns = Calc.iota(node, dims[2], "i64").reshaped(dims[2], 1) * Calc.iota(node, bins, "i64")
+    angle = (turns - turns / count * count).cast("f64") * (-2 * math.pi) / count.cast("f64")
+    real, imaginary = (t.cast(framed.dtype).value for t in (angle.cos(), angle.sin()))
+
+    def part(index: int) -> Value:
+        stops = (*dims, index + 1)
+        return node.make(Reshape, node.make(Slice, framed.value, (0, 0, 0, index), stops, (1,) * 4), dims)
+
+    def by(x: Value, table: Value) -> Calc:
+        return Calc(node, node.make(MatMul, x, table))
+
+    found = [by(part(0), real), by(part(0), imaginary)]
+    if parts == 2:
+        found = [found[0] - by(part(1), imaginary), found[1] + by(part(1), real)]
+    shape = (dims[0], dims[1], bins, 1)
+    return node.make(Concat, tuple(f.reshaped(*shape).value for f in found), 3)
+
+
+@computed("Col2Im")
+def columns_to_image(node: Node) -> Value:
+    """Col2Im of sizes that only the run knows: every element is added where it belongs."""
+    x, (batch, wide, places) = node.value(0), node.shape(0)
+    image, block = data(node, 1), data(node, 2)
+    space = fixed(node, node.dims_of(image.value)[0], "the number of dimensions")
+    sizes, taps = node.sizes(image.settled(), "image"), node.sizes(block.settled(), "block")
+    each = as_dim(product(taps))
+    (channels,) = sized(node, [scalar(node, wide, "i64") / scalar(node, each, "i64").maximum(1)], "channels")
+    require_zero(as_expr(channels) * each - wide)
+    flat, inside = _targets(node, (image, block), space, each, places)
+    pixels, total = as_dim(product(sizes)), as_dim(as_expr(each) * places)
+    updates = Calc(node, node.make(Reshape, x, (batch, channels, each, places)))
+    kept = inside.where(updates, Calc(node, node.splat(0, x.tensor.dtype)))
+    shape = (batch, channels, total)
+    at = node.make(Expand, flat.reshaped(1, 1, total).value, shape)
+    blank = node.make(Expand, node.splat(0, x.tensor.dtype), (batch, channels, pixels))
+    y = node.make(ScatterElements, blank, at, kept.reshaped(*shape).value, 2, "add")
+    return node.make(Reshape, y, (batch, channels, *sizes))
+
+
+def _targets(node: Node, given: tuple[Calc, Calc], space: int, each: Dim, places: Dim) -> tuple[Calc, Calc]:
+    """For each place of the block and each column [each, places]: the pixel's flat number, and whether there is one."""
+    strides, dilations = node.ints("strides", [1] * space), node.ints("dilations", [1] * space)
+    pads = read_pads(node, space)
+    tap = Calc.iota(node, each, "i64").reshaped(each, 1)
+    column = Calc.iota(node, places, "i64")
+    flat: Calc | None = None
+    inside: Calc | None = None
+    pitch = scalar(node, 1, "i64")
+    for d in reversed(range(space)):
+        size, width = (element(g, d) for g in given)
+        extent = (width - 1) * dilations[d] + 1
+        count = ((size + sum(pads[d]) - extent) / strides[d] + 1).maximum(1)
+        width = width.maximum(1)
+        at = (column - column / count * count) * strides[d] + (tap - tap / width * width) * dilations[d] - pads[d][0]
+        here = (at >= 0) & (at < size)
+        inside = here if inside is None else inside & here
+        flat = at * pitch if flat is None else flat + at * pitch
+        tap, column, pitch = tap / width, column / count, pitch * size
+    assert flat is not None and inside is not None
+    return inside.where(flat, 0), inside
