@@ -32,6 +32,7 @@ from planish.passes import PassContext
 from planish.preflight import split_nodes
 from planish.runtime import load
 from planish.runtime.errors import ArtifactError
+from planish.shapes import Given, Shapes
 
 if TYPE_CHECKING:
     import onnx
@@ -112,8 +113,15 @@ class Side(ABC):
 class PlanishSide(Side):
     """Compiled code."""
 
-    def __init__(self, source: Source, inputs: Values, options: Options, shapes: Mapping[str, Any]) -> None:
-        self.source, self.inputs, self.options, self.shapes = source, inputs, options, shapes
+    def __init__(
+        self,
+        source: Source,
+        inputs: Values,
+        options: Options,
+        shapes: Mapping[str, Given],
+        ranks: Mapping[str, int] | None = None,
+    ) -> None:
+        self.source, self.inputs, self.options, self.shapes, self.ranks = source, inputs, options, shapes, ranks
 
     def run(self, names: Sequence[str]) -> Values:
         """Compile the model with these outputs, and run it."""
@@ -122,7 +130,7 @@ class PlanishSide(Side):
             library = Path(folder) / "model.so"
             compile_file(
                 self.source.with_outputs(names), library, cpu=o.cpu, opt=o.opt, threads=o.threads, passes=o.passes,
-                disable=o.disable, shapes=self.shapes, self_test=False,
+                disable=o.disable, shapes=self.shapes, ranks=self.ranks, self_test=False,
             )  # fmt: skip
             with load(library, threads=o.threads) as model:
                 found = model.run(self.inputs)
@@ -132,12 +140,12 @@ class PlanishSide(Side):
 class ReferenceSide(Side):
     """The NumPy interpreter, on the model as it was read."""
 
-    def __init__(self, source: Source, inputs: Values, shapes: Mapping[str, Any]) -> None:
-        self.source, self.inputs, self.shapes = source, inputs, shapes
+    def __init__(self, source: Source, inputs: Values, asked: Shapes, ranks: Mapping[str, int] | None = None) -> None:
+        self.source, self.inputs, self.shapes, self.ranks = source, inputs, asked.fixed, ranks
 
     def run(self, names: Sequence[str]) -> Values:
         """Read the model with these outputs, and interpret it."""
-        module = self.source.with_outputs(names).read(shapes=self.shapes)
+        module = self.source.with_outputs(names).read(shapes=self.shapes, ranks=self.ranks)
         with np.errstate(all="ignore"):
             found = run_graph(module, self.inputs)
         return {name: found[name] for name in names} if names else found
@@ -351,9 +359,11 @@ def _evaluated(dim: Any, symbols: Mapping[str, int]) -> int:
         return 64
 
 
-def kernels_of(source: Source, options: Options, shapes: Mapping[str, Any]) -> tuple[Module, dict[str, list[str]]]:
+def kernels_of(
+    source: Source, options: Options, asked: Shapes, ranks: Mapping[str, int] | None
+) -> tuple[Module, dict[str, list[str]]]:
     """The model as it was read; and for every node that makes the result of a kernel, all nodes of that kernel."""
-    module = source.read(shapes=shapes)
+    module = source.read(shapes=asked.fixed, ranks=ranks)
     target = targets_for(options.cpu, options.triple)[0]
     lowered = module.clone()
     lower(lowered, PassContext(target, options.threads or available_threads(), options.opt, target, None), options)
@@ -374,8 +384,9 @@ def compare(
     against: str,
     *,
     options: Options,
-    shapes: Mapping[str, Any],
+    asked: Shapes,
     symbols: Mapping[str, int],
+    ranks: Mapping[str, int] | None = None,
     layers: bool = False,
     budget: int = BUDGET,
     tolerance: float | None = None,
@@ -389,7 +400,7 @@ def compare(
     search.known.update({d.name: d for d in result.outputs})
     if all(d.fits for d in result.outputs) and not layers:
         return result
-    module, kernels = kernels_of(source, options, shapes)
+    module, kernels = kernels_of(source, options, asked, ranks)
     search.measure(module, symbols)
     borders = [n for n in search.nodes if layers or n.name in kernels or any(o in search.known for o in n.outputs)]
     result.first, result.layers = search.first(borders, kernels)

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from planish.frontend import Source
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
-from planish.ir.expr import Range
+from planish.ir.expr import Range, symbol_bounds
 from planish.ir.types import TensorType, Type
 from planish.runtime.escape import log_text
 
@@ -85,6 +85,13 @@ class Shapes:
         """Symbol, least and most size, as the artifact has them."""
         return [(name, low or 0, _MOST if high is None else high) for name, (low, high) in self.bounds.items()]
 
+    def choose(self, symbol: str, size: int) -> int:
+        """A size that `symbol` may have: that of a version, or `size` if that is allowed, or what is nearest to it."""
+        sizes = self.sizes.get(symbol, Sizes())
+        if sizes.versions:
+            return sizes.versions[0]
+        return max(sizes.low, size if sizes.high is None else min(size, sizes.high))
+
     @property
     def versions(self) -> Iterator[dict[str, int]]:
         """Sizes by symbol, for each version."""
@@ -141,6 +148,16 @@ def resolve(source: Source, given: Mapping[str, Given] | None, ranks: Mapping[st
     return shapes
 
 
+def read_general(
+    source: Source, given: Mapping[str, Given] | None, ranks: Mapping[str, int] | None = None
+) -> tuple[Module, Shapes]:
+    """The model with the sizes that `given` fixes, and what it asks for besides, in terms of this module."""
+    wanted = resolve(source, given, ranks)
+    with symbol_bounds(wanted.bounds):
+        module = source.read(shapes=wanted.fixed, ranks=ranks)
+    return module, _settle(wanted, source, module, ranks)
+
+
 class _Resolver:
     def __init__(self, label: str, inputs: Mapping[str, Type], shapes: Shapes) -> None:
         self.label, self.inputs, self.shapes = label, inputs, shapes
@@ -194,7 +211,7 @@ class _Resolver:
         self.shapes.sizes[name] = both
 
 
-def settle(shapes: Shapes, source: Source, module: Module, ranks: Mapping[str, int] | None = None) -> Shapes:
+def _settle(shapes: Shapes, source: Source, module: Module, ranks: Mapping[str, int] | None = None) -> Shapes:
     """The same for `module`, the model as it was read: there a symbol may have become another one, or a number, because
     the operators only fit if it is. Raises `PlanishError` where that contradicts what was asked for."""
     if not shapes.sizes:
@@ -231,4 +248,4 @@ def _shown(dims: Sequence[Sizes]) -> str:
     return ",".join(map(str, dims))
 
 
-__all__ = ["Given", "Shapes", "Sizes", "parse", "resolve", "settle"]
+__all__ = ["Given", "Shapes", "Sizes", "parse", "read_general", "resolve"]

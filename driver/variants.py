@@ -25,7 +25,7 @@ from planish.passes.plan_memory import share_weights
 from planish.runtime.escape import log_text
 from planish.runtime.manifest import Manifest, Memory, Refusal
 from planish.runtime.manifest import Variant as VariantFacts
-from planish.shapes import Given, Shapes, resolve, settle
+from planish.shapes import Given, Shapes, read_general, resolve
 
 MAX_RANK = 6
 MOST_VARIANTS = 49
@@ -121,7 +121,7 @@ def read_variants(
     given = {*wanted.fixed, *(ranks or ())}
     unranked = tuple(name for name in source.unranked() if name not in given)
     if not unranked:
-        return _read_versions(source, wanted, ranks)
+        return _read_versions(source, shapes, ranks)
     if wanted.sizes:
         name = log_text(unranked[0])
         raise PlanishError(
@@ -144,16 +144,15 @@ def read_variants(
     return variants
 
 
-def _read_versions(source: Source, wanted: Shapes, ranks: Mapping[str, int] | None) -> Variants:
+def _read_versions(source: Source, shapes: Mapping[str, Given] | None, ranks: Mapping[str, int] | None) -> Variants:
     """The model, behind one version of it for each assignment of sizes that it was asked for."""
-    with symbol_bounds(wanted.bounds):
-        general = Variant({}, source.read(shapes=wanted.fixed, ranks=ranks))
-        settled = settle(wanted, source, general.module, ranks)
-        variants = Variants(source.label, (), [], shapes=settled)
+    module, settled = read_general(source, shapes, ranks)
+    variants = Variants(source.label, (), [], shapes=settled)
+    with symbol_bounds(settled.bounds):
         for sizes in settled.versions:
             fixed = {**settled.fixed, **{name: (size,) for name, size in sizes.items()}}
             variants.found.append(Variant({}, source.read(shapes=fixed, ranks=ranks), sizes))
-    variants.found.append(general)
+    variants.found.append(Variant({}, module))
     return variants
 
 

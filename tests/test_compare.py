@@ -19,6 +19,7 @@ from planish.frontend import open_model
 from planish.ir.core import Graph
 from planish.ir.kernel.form import KernelOp, Scalar
 from planish.passes.base import PASSES, Pass
+from planish.shapes import Shapes
 
 FUSED = "canonicalize,form-kernels,fuse-kernels,{},dce,assign-layouts,lower-program,schedule-cpu,plan-memory"
 
@@ -74,8 +75,10 @@ def looked_at(passes: str | None, layers: bool = False, budget: int = 1 << 20) -
     source = open_model(chain())
     inputs = {"x": np.random.default_rng(1).standard_normal((1, 3, 16, 16)).astype(np.float32)}
     options = Options(threads=1, workers=1, passes=passes, cpu="x86-64-v3")
-    sides = PlanishSide(source, inputs, options, {}), ReferenceSide(source, inputs, {})
-    return compare(source, sides, "reference", options=options, shapes={}, symbols={}, layers=layers, budget=budget)
+    sides = PlanishSide(source, inputs, options, {}), ReferenceSide(source, inputs, Shapes())
+    return compare(
+        source, sides, "reference", options=options, asked=Shapes(), symbols={}, layers=layers, budget=budget
+    )
 
 
 def test_right_code_fits_layer_by_layer() -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from planish.comparison import Comparison, Difference, Layer, Side
     from planish.ir.core import Module
+    from planish.shapes import Shapes
 
 MOST = 20  # layers that a table shows
 SEED = 20240229
@@ -65,24 +66,28 @@ def run(arguments: argparse.Namespace) -> int:
     from planish.comparison import BUDGET, OnnxRuntimeSide, PlanishSide, ReferenceSide, compare
     from planish.frontend import open_model
     from planish.ir.errors import PlanishError
+    from planish.shapes import read_general
 
     source = open_model(arguments.model)
     shapes: dict[str, Any] = dict(arguments.shapes)
-    module = source.read(shapes=shapes, ranks=dict(arguments.ranks))
-    inputs = read_inputs(arguments.input, arguments.inputs) or random_inputs(module)
+    given = read_inputs(arguments.input, arguments.inputs)
+    ranks = {name: given[name].ndim for name in source.unranked() if name in given} | dict(arguments.ranks)
+    module, asked = read_general(source, shapes, ranks)
+    inputs = given or random_inputs(module, asked)
     options = Options(arguments.cpu, arguments.opt, arguments.threads, arguments.passes, tuple(arguments.disable))
     against: Side = (
         OnnxRuntimeSide(arguments.model, inputs)
         if arguments.against == "onnxruntime"
-        else ReferenceSide(source, inputs, shapes)
+        else ReferenceSide(source, inputs, asked, ranks)
     )
     with progress(f"comparing {arguments.model.name}") as say:
         result = compare(
             source,
-            (PlanishSide(source, inputs, options, shapes), against),
+            (PlanishSide(source, inputs, options, shapes, ranks), against),
             arguments.against,
             options=options,
-            shapes=shapes,
+            asked=asked,
+            ranks=ranks,
             symbols=symbols_of(module, inputs),
             layers=arguments.layers,
             budget=arguments.max_bytes or BUDGET,
@@ -98,8 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def random_inputs(module: Module) -> dict[str, np.ndarray]:
-    """Seeded values that the model can take; symbolic dimensions are 8. Raises `PlanishError` for an input that is no
+def random_inputs(module: Module, asked: Shapes) -> dict[str, np.ndarray]:
+    """Seeded values that the model can take; symbolic dimensions are those of a version, else 8
+    if `asked` allows it. Raises `PlanishError` for an input that is no
     tensor of numbers, or whose rank is unknown."""
     from planish._selftest import value_range
     from planish.ir.errors import PlanishError
@@ -113,7 +119,8 @@ def random_inputs(module: Module) -> dict[str, np.ndarray]:
         if not isinstance(t, TensorType) or t.shape is None or t.dtype == "string" or DTYPES[t.dtype].bits < 8:
             raise PlanishError(f"compare: input {p.name}: no random values of type {t}: give --inputs FILE.npz")
         shape = tuple(
-            d if isinstance(d, int) else max(0, d.evaluate(dict.fromkeys(d.symbols(), _SIZE))) for d in t.shape
+            d if isinstance(d, int) else max(0, d.evaluate({s: asked.choose(s, _SIZE) for s in d.symbols()}))
+            for d in t.shape
         )
         found[p.name] = seeded_input(Port(p.name, t.dtype, shape), i, SEED, shape, *value_range(p))
     return found

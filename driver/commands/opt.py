@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from planish.ir.core import Module
+    from planish.ir.expr import Range
     from planish.ir.target_info import TargetInfo
     from planish.passes import Pass, PassReport
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file is None:
         print("planish opt: error: expected MODEL or FILE.ir, or --list-passes", file=sys.stderr)
         return 2
+    from planish.ir.expr import symbol_bounds
     from planish.ir.text import print_module
     from planish.ir.verifier import verify
     from planish.passes import PassContext, PassManager
@@ -59,9 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     context = PassContext(_target(arguments), arguments.threads)
     manager = PassManager.parse(arguments.passes, context, arguments.disable)
-    module = read(arguments.file, dict(arguments.shapes), dict(arguments.ranks))
+    module, bounds = read(arguments.file, dict(arguments.shapes), dict(arguments.ranks))
     verify(module)
-    manager.run(module, on_pass=after if arguments.print_after_all else None)
+    with symbol_bounds(bounds):
+        manager.run(module, on_pass=after if arguments.print_after_all else None)
     if arguments.output:
         write(module, arguments.output)
     elif not arguments.print_after_all:
@@ -69,12 +72,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read(file: Path, shapes: dict[str, tuple[int, ...]], ranks: dict[str, int]) -> Module:
-    """A module from IR text (`.ir`) or from a model file."""
+def read(
+    file: Path, shapes: dict[str, tuple[int | str, ...]], ranks: dict[str, int]
+) -> tuple[Module, dict[str, Range]]:
+    """A module from IR text (`.ir`) or from a model file, and what is known of its symbols."""
     if file.suffix != ".ir":
-        from planish.frontend import read_model
+        from planish.frontend import open_model
+        from planish.shapes import read_general
 
-        return read_model(file, shapes=shapes, ranks=ranks)
+        module, asked = read_general(open_model(file), shapes, ranks)
+        return module, asked.bounds
     from planish.arrays import read_inputs
     from planish.ir.errors import PlanishError
     from planish.ir.text import parse_module
@@ -84,7 +91,7 @@ def read(file: Path, shapes: dict[str, tuple[int, ...]], ranks: dict[str, int]) 
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise PlanishError(f"{file}: expected IR as UTF-8 text: {error}") from error
-    return parse_module(text, str(file), read_inputs([], beside) if beside.exists() else None)
+    return parse_module(text, str(file), read_inputs([], beside) if beside.exists() else None), {}
 
 
 def write(module: Module, file: Path) -> None:
