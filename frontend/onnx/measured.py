@@ -1,22 +1,20 @@
-"""Tables, spectrograms and columns of pictures whose sizes are data: what `signal` and `nn` do with known numbers."""
+"""Tables and spectrograms whose sizes are data: what `signal` does with known numbers."""
 
 from __future__ import annotations
 
 import math
 
-from ...ir.assume import require_zero
 from ...ir.core import Value
-from ...ir.expr import Dim, as_dim, as_expr, product
+from ...ir.expr import Dim
 from ...ir.ops.arith import Log
 from ...ir.ops.linalg import MatMul
-from ...ir.ops.shape import Concat, Expand, Gather, Reshape, ScatterElements, Slice
+from ...ir.ops.shape import Concat, Gather, Reshape, Slice
 from .calc import Calc, scalar
 from .computed import computed, sized
-from .declared import data, element
 from .node import Node
-from .windows import fixed, read_pads
+from .windows import fixed
 
-__all__ = ["columns_to_image", "mel_weights", "spectrogram"]
+__all__ = ["mel_weights", "spectrogram"]
 _MEL = 2595 / math.log(10)
 
 
@@ -94,47 +92,3 @@ def _transformed(node: Node, framed: Calc, dims: tuple[Dim, ...], parts: int, bi
         found = [found[0] - by(part(1), imaginary), found[1] + by(part(1), real)]
     shape = (dims[0], dims[1], bins, 1)
     return node.make(Concat, tuple(f.reshaped(*shape).value for f in found), 3)
-
-
-@computed("Col2Im")
-def columns_to_image(node: Node) -> Value:
-    """Col2Im of sizes that only the run knows: every element is added where it belongs."""
-    x, (batch, wide, places) = node.value(0), node.shape(0)
-    image, block = data(node, 1), data(node, 2)
-    space = fixed(node, node.dims_of(image.value)[0], "the number of dimensions")
-    sizes, taps = node.sizes(image.settled(), "image"), node.sizes(block.settled(), "block")
-    each = as_dim(product(taps))
-    (channels,) = sized(node, [scalar(node, wide, "i64") / scalar(node, each, "i64").maximum(1)], "channels")
-    require_zero(as_expr(channels) * each - wide)
-    flat, inside = _targets(node, (image, block), space, each, places)
-    pixels, total = as_dim(product(sizes)), as_dim(as_expr(each) * places)
-    updates = Calc(node, node.make(Reshape, x, (batch, channels, each, places)))
-    kept = inside.where(updates, Calc(node, node.splat(0, x.tensor.dtype)))
-    shape = (batch, channels, total)
-    at = node.make(Expand, flat.reshaped(1, 1, total).value, shape)
-    blank = node.make(Expand, node.splat(0, x.tensor.dtype), (batch, channels, pixels))
-    y = node.make(ScatterElements, blank, at, kept.reshaped(*shape).value, 2, "add")
-    return node.make(Reshape, y, (batch, channels, *sizes))
-
-
-def _targets(node: Node, given: tuple[Calc, Calc], space: int, each: Dim, places: Dim) -> tuple[Calc, Calc]:
-    """For each place of the block and each column [each, places]: the pixel's flat number, and whether there is one."""
-    strides, dilations = node.ints("strides", [1] * space), node.ints("dilations", [1] * space)
-    pads = read_pads(node, space)
-    tap = Calc.iota(node, each, "i64").reshaped(each, 1)
-    column = Calc.iota(node, places, "i64")
-    flat: Calc | None = None
-    inside: Calc | None = None
-    pitch = scalar(node, 1, "i64")
-    for d in reversed(range(space)):
-        size, width = (element(g, d) for g in given)
-        extent = (width - 1) * dilations[d] + 1
-        count = ((size + sum(pads[d]) - extent) / strides[d] + 1).maximum(1)
-        width = width.maximum(1)
-        at = (column - column / count * count) * strides[d] + (tap - tap / width * width) * dilations[d] - pads[d][0]
-        here = (at >= 0) & (at < size)
-        inside = here if inside is None else inside & here
-        flat = at * pitch if flat is None else flat + at * pitch
-        tap, column, pitch = tap / width, column / count, pitch * size
-    assert flat is not None and inside is not None
-    return inside.where(flat, 0), inside

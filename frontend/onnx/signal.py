@@ -217,7 +217,8 @@ def mel_weight_matrix(node: Node) -> Value:
     dtype = node.dtype(node.integer("output_datatype", 1))
     columns = points // 2 + 1
     # ONNX divides by the number of edges, so that the last one stays below the upper frequency.
-    mels = _mel(low) + np.arange(bins + 2) * (_mel(high) - _mel(low)) / (bins + 2)
+    step = (_mel(high) - _mel(low)) / (bins + 2)
+    mels = np.linspace(_mel(low), _mel(high) - step, bins + 2)
     edges = ((points + 1) * (700 * (10 ** (mels / 2595) - 1)) // rate).astype(int)
     table = np.zeros((columns, bins))
     for i in range(bins):
