@@ -81,6 +81,7 @@ from .deform import DeformSample
 from .determinant import Det
 from .float8 import Bitcast, FromFloat8, ToFloat8
 from .linalg import MatMul
+from .mersenne import Mersenne
 from .nn import LRN, AveragePool, BatchNorm, Conv, ConvTranspose, LayerNorm, LogSoftmax, MaxPool, Softmax
 from .number import Number
 from .order import TopK
@@ -169,6 +170,7 @@ __all__ = [
     "MaxPool",
     "MaxPoolIndices",
     "Maximum",
+    "Mersenne",
     "Minimum",
     "Mish",
     "Mul",
