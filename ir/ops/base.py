@@ -82,18 +82,28 @@ class Elementwise(TensorOp):
 
 
 def broadcast_read(
-    k: KernelBuilder, value: Value, point: Sequence[Expr], dims: Sequence[Dim], *, guarded: bool = False
+    k: KernelBuilder,
+    value: Value,
+    point: Sequence[Expr],
+    dims: Sequence[Dim],
+    *,
+    plain: int = 0,
+    guarded: bool = False,
 ) -> Value:
     """The element of `value`, which broadcasts to a result of shape `dims`, at the result's coordinates `point`.
 
-    Where only the run tells whether a dimension is 1, its last coordinate stands for all that follow. `guarded`: other
-    dimensions are only said to be equal, which is checked before, but not known to the verifier."""
+    Where only the run tells whether a dimension is 1, its last coordinate stands for all that follow. The last `plain`
+    dimensions do not broadcast. `guarded`: other dimensions are only said to be equal, which is checked before, but
+    not known to the verifier."""
     shape = value.tensor.dims
     at: list[Expr] = []
-    for d, p, n in zip(shape, point[len(point) - len(shape) :], dims[len(dims) - len(shape) :], strict=True):
-        if d == n or d == 1:
+    tail = zip(shape, point[len(point) - len(shape) :], dims[len(dims) - len(shape) :], strict=True)
+    for number, (d, p, n) in enumerate(tail):
+        if number >= len(shape) - plain:
+            at.append(p)
+        elif d == n or d == 1:
             at.append(const(0) if d == 1 else p)  # the same for all readers: they are compared when kernels join
-        elif isinstance(d, Expr) and (isinstance(n, Expr) or d.is_data):
+        elif isinstance(d, Expr) and (isinstance(n, Expr) or d.is_data or d.symbol is None):  # no input can say that
             low, _ = d.bounds(symbol_ranges(d, 1))
             guarded = guarded or low is None or low < 1  # no element: the result has none either
             at.append(minimum(p, d - 1))

@@ -62,9 +62,12 @@ class MatMul(TensorOp, name="linalg.matmul"):
             row, column = ([point[n]] if n in dims else [] for n in ("m", "n"))
             with k.reduce(k=a.tensor.dims[-1], init=[zero(k, acc)]) as r:
                 (depth,) = r.dims
-                x = broadcast_read(k, a, [*outer, *row, depth], [*batch, *a.tensor.dims[-2:]])
+                x = broadcast_read(k, a, [*outer, *row, depth], [*batch, *a.tensor.dims[-2:]], plain=len(row) + 1)
                 sure = b.tensor.dims[-2 if b.tensor.rank > 1 else -1] == a.tensor.dims[-1]
-                y = broadcast_read(k, b, [*outer, depth, *column], [*batch, *b.tensor.dims[-2:]], guarded=not sure)
+                y = broadcast_read(
+                    k, b, [*outer, depth, *column], [*batch, *b.tensor.dims[-2:]],
+                    plain=len(column) + 1, guarded=not sure,
+                )  # fmt: skip
                 r.yield_(k.mul(convert(k, x, acc), convert(k, y, acc)))
             k.write(convert(k, r.result, out.tensor.dtype), out, *symbols)
 
