@@ -4,6 +4,7 @@ the same in operators of ONNX."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx_models import agree, make, node, rand, runtime
 
+from planish.compile import compile_file
 from planish.frontend.onnx import read_onnx
 from planish.ir.errors import UnsupportedError
 from planish.ir.interp import run_graph
+from planish.runtime import load
 
 Array = Any
 B, S, N, H = 2, 5, 2, 8  # batch, length, heads, size of a head
@@ -496,3 +499,70 @@ def test_forms_that_are_not_there_say_so() -> None:
     model, _ = _model("BeamSearch", {"x": rand(2)})
     with pytest.raises(UnsupportedError, match="not supported"):
         read_onnx(model)
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_lstm_of_quantized_weights(direction: str) -> None:
+    count, hidden = (2 if direction == "bidirectional" else 1), 4
+    steps = np.full(count, 0.01, np.float32)
+    inputs: dict[str, Array | None] = {
+        "x": rand(6, 2, 5), "w": _ints(count, 5, 4 * hidden, high=255, dtype=np.uint8),
+        "r": _ints(count, hidden, 4 * hidden, high=255, seed=1, dtype=np.uint8), "b": rand(count, 8 * hidden),
+        "lengths": None, "h": None, "c": None, "p": None, "ws": steps, "wz": np.full(count, 128, np.uint8),
+        "rs": steps, "rz": np.full(count, 127, np.uint8),
+    }  # fmt: skip
+    constants = ("w", "r", "ws", "wz", "rs", "rz")
+    model, feed = _model("DynamicQuantizeLSTM", inputs, 3, constants, direction=direction, hidden_size=hidden)
+    expected, got = runtime(model, feed), run_graph(read_onnx(model), feed)
+    for name, array in expected.items():  # ONNX Runtime rounds inputs and states to steps of their own
+        assert np.abs(got[name] - array).max() < 0.05, name
+
+
+def test_gates() -> None:
+    gate, up = rand(2, 3, 8), rand(2, 3, 8, seed=1)
+
+    def sigmoid(x: Array) -> Array:
+        return 1 / (1 + np.exp(-x))
+
+    def check(expected: Array, op: str, inputs: dict[str, Array | None], **more: Any) -> None:
+        model, feed = _model(op, inputs, **more)
+        np.testing.assert_allclose(run_graph(read_onnx(model), feed)["y0"], expected, rtol=1e-4, atol=1e-5)
+
+    wanted = gate * sigmoid(1.5 * gate) * (up + 1)
+    check(wanted, "SwiGLU", {"g": gate, "u": up}, activation_alpha=1.5, activation_beta=1.0)
+    check(wanted, "SwiGLU", {"g": np.concatenate([gate, up], -1)}, activation_alpha=1.5, activation_beta=1.0)
+    low, wide = np.minimum(gate, 0.5), np.clip(up, -0.5, 0.5)
+    check(low * sigmoid(low) * wide, "SwiGLU", {"g": gate, "u": up}, limit=0.5)
+    check(2 * gate * sigmoid(2 * gate), "ScaledSiLU", {"x": gate}, alpha=2.0)
+    scale, groups = rand(4, seed=2), gate.reshape(2, 3, 2, 4)
+    normal = groups / np.sqrt((groups**2).mean(-1, keepdims=True) + 1e-5) * scale
+    check(normal.reshape(2, 3, 8) * sigmoid(up), "GatedRMSNorm", {"x": gate, "s": scale, "g": up}, activation="sigmoid")
+
+
+def test_attention_of_symbolic_lengths_compiles(tmp_path: Path) -> None:
+    """A decoder's step: the cache, and how much of it there will be, are known when it runs."""
+    model, feed = _model("GroupQueryAttention", _groups(1, 6, [6], 7), 3, num_heads=4, kv_num_heads=2, do_rotary=1)
+    for value in model.graph.input:
+        if value.name.startswith("past"):
+            value.type.tensor_type.shape.dim[2].dim_param = "past"
+    compile_file(model, tmp_path / "m.so", opt=1)
+    with load(tmp_path / "m.so", threads=1) as compiled:
+        for past, end in ((6, 6), (9, 9), (9, 4)):
+            feed = {k: np.asarray(v) for k, v in _groups(1, past, [end], end + 1).items() if v is not None}
+            expected, got = runtime(model, feed), compiled.run(feed)
+            for name, array in expected.items():
+                np.testing.assert_allclose(got[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_attention_of_a_symbolic_batch_and_length_compiles(tmp_path: Path) -> None:
+    model, _ = _model("Attention", _attention(mask=_ints(B, S)), num_heads=N, unidirectional=1)
+    for value in model.graph.input:
+        if value.name in ("x", "mask"):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+            value.type.tensor_type.shape.dim[1].dim_param = "length"
+    compile_file(model, tmp_path / "m.so", opt=1)
+    with load(tmp_path / "m.so", threads=1) as compiled:
+        for batch, length in ((2, 5), (3, 7)):
+            inputs = _attention(x=rand(batch, length, 12), mask=_ints(batch, length, seed=length))
+            feed = {k: v for k, v in inputs.items() if v is not None}
+            np.testing.assert_allclose(compiled.run(feed)["y0"], runtime(model, feed)["y0"], rtol=1e-4, atol=1e-5)

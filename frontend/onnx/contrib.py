@@ -163,6 +163,47 @@ def bias_softmax(node: Node) -> Value:
     return node.make(Reshape, node.make(Softmax, rows, 1), dims)
 
 
+@converter("ScaledSiLU", domain=DOMAIN)
+def scaled_silu(node: Node) -> Value:
+    """ScaledSiLU: SiLU of `x * scale`; the scale is an input or an attribute."""
+    x = node.value(0)
+    if node.has(1):
+        x = node.make(Mul, x, node.make(Cast, node.make(Reshape, node.value(1), ()), x.tensor.dtype))
+    elif (alpha := node.real("alpha", 1.0)) != 1.0:
+        x = node.make(Mul, x, node.splat(alpha, x.tensor.dtype))
+    return node.make(Silu, x)
+
+
+@converter("SwiGLU", domain=DOMAIN)
+def swiglu(node: Node) -> Value:
+    """SwiGLU: `g * sigmoid(alpha * g) * (l + beta)`, where g and l may be clamped, and may be halves of one input."""
+    left, right = (node.value(0), node.value(1)) if node.has(1) else _halves(node, node.value(0))
+    gate, up, limit = Calc(node, left), Calc(node, right), node.real("limit", 0.0)
+    if limit > 0:
+        gate, up = gate.minimum(limit), up.clamped(-limit, limit)
+    alpha, beta = node.real("activation_alpha", 1.0), node.real("activation_beta", 0.0)
+    open_part = Calc(node, node.make(Sigmoid, (gate * alpha).value))
+    return (gate * open_part * (up + beta)).value
+
+
+@converter("GatedRMSNorm", domain=DOMAIN)
+def gated_rms_norm(node: Node) -> Value:
+    """GatedRMSNorm: groups of channels, as many as there are scales, normalised, times an activation of the gate."""
+    dims, size = node.shape(0), node.shape(1)[0]
+    last = dims[-1]
+    if not isinstance(last, int) or not isinstance(size, int) or size < 1 or last % size:
+        raise node.error(f"expected a multiple of {size} channels, got {last}")
+    dtype = node.type(0).dtype
+    x, scale, gate = (node.make(Cast, node.value(i), "f32") for i in range(3))
+    grouped = node.make(Reshape, x, (*dims[:-1], last // size, size))
+    y = node.make(Reshape, rms(node, grouped, scale, node.real("epsilon", 1e-5)), dims)
+    name = node.string("activation", "silu")
+    if name not in ("silu", "swish", "sigmoid"):
+        raise node.error(f"activation: expected silu, swish or sigmoid, got {name!r}")
+    gate = node.make(Sigmoid if name == "sigmoid" else Silu, gate)
+    return node.make(Cast, node.make(Mul, y, gate), dtype)
+
+
 # -- products -------------------------------------------------------------------------------------------------------
 
 

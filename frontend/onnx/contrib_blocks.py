@@ -5,8 +5,10 @@ operators that neither ONNX nor `qoperators.py` have.
 from __future__ import annotations
 
 from collections import ChainMap
+from collections.abc import Mapping
 
 import numpy as np
+from onnx import NodeProto
 
 from ...ir.core import Value
 from ...ir.expr import Dim, as_dim, as_expr, product
@@ -19,6 +21,7 @@ from ...ir.types import DTYPES
 from .contrib import DOMAIN, as_value
 from .node import Node, Results, converter
 from .quant import qlinear_conv
+from .recurrent import recurrent
 from .scope import Item, Unsupported
 
 # What the codes of 4 bits stand for (bitsandbytes): FP4, and NF4, the quantiles of a normal distribution.
@@ -217,7 +220,31 @@ def qlinear_conv_anywhere(node: Node) -> Results:
         return qlinear_conv(node)
     rank = node.rank(0)
     first = node.make(Transpose, node.value(0), (0, rank - 1, *range(1, rank - 1)))
-    own: dict[str, Item | None] = {node.proto.input[0]: Item(value=first)}
+    return node.make(Transpose, as_value(qlinear_conv(_instead(node, {0: first}))), (0, *range(2, rank), 1))
+
+
+def _instead(node: Node, values: Mapping[int, Value], op_type: str = "") -> Node:
+    """The node with other values as some of its inputs, perhaps as another operator."""
+    proto = NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.op_type = op_type or node.op_type
+    own: dict[str, Item | None] = {node.proto.input[i]: Item(value=v) for i, v in values.items()}
     scope = node.scope.child(ChainMap(own, node.scope.items))
-    inner = Node(node.proto, node.opset, scope, node.tensors, node.used)
-    return node.make(Transpose, as_value(qlinear_conv(inner)), (0, *range(2, rank), 1))
+    inner = Node(proto, node.opset, scope, node.tensors, node.used)
+    inner.loc = node.loc
+    return inner
+
+
+@converter("DynamicQuantizeLSTM", domain=DOMAIN)
+def dynamic_quantize_lstm(node: Node) -> Results:
+    """DynamicQuantizeLSTM: LSTM with quantized weights. Inputs and states stay floats; that ONNX Runtime rounds them
+    for each product is a way to compute, not what the operator means."""
+
+    def real(index: int, scale: int) -> Value:
+        dims = node.shape(scale)
+        wide = (dims[0], 1, *(dims[1:] if len(dims) > 1 else (1,)))
+        x, step = node.make(Cast, node.value(index), "f32"), node.make(Reshape, node.value(scale), wide)
+        zero = node.make(Reshape, node.make(Cast, node.value(scale + 1), "f32"), wide)
+        return node.make(Transpose, node.make(Mul, node.make(Sub, x, zero), step), (0, 2, 1))
+
+    return recurrent(_instead(node, {1: real(1, 8), 2: real(2, 10)}, "LSTM"))
