@@ -213,7 +213,8 @@ def stft(node: Node) -> Value:
 @converter("MelWeightMatrix")
 def mel_weight_matrix(node: Node) -> Value:
     """MelWeightMatrix of known numbers: a table."""
-    bins, points, rate, low, high = (node.array(i, "its inputs").reshape(-1)[0].item() for i in range(5))
+    given = [float(node.array(i, "its inputs").reshape(-1)[0]) for i in range(5)]
+    (bins, points), (rate, low, high) = map(int, given[:2]), given[2:]
     dtype = node.dtype(node.integer("output_datatype", 1))
     columns = points // 2 + 1
     # ONNX divides by the number of edges, so that the last one stays below the upper frequency.
