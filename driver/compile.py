@@ -42,7 +42,7 @@ from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.target_info import TargetInfo
 from planish.ir.verifier import module_symbols
-from planish.islands import Pieces, Spec, emit_pieces, pieces, port_shape, port_type
+from planish.islands import Pieces, Spec, emit_pieces, pieces, plan_facts, port_shape, port_type
 from planish.passes import PassContext, PassReport
 from planish.preflight import preflight
 from planish.runtime import Model, load
@@ -350,6 +350,7 @@ def make_manifest(
         versions={"planish": __version__, "llvm": llvm_version()},
         self_test=selftest,
         tuned=report.tuned,
+        plan=plan_facts(program, len(module.islands)) if isinstance(program, Plan) else None,
         ranges={name: (low, high) for name, low, high in program.attributes.get("ranges", ())},
     )
 

@@ -6,6 +6,7 @@ for each island, and one without code for its large constants, so that they shar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +18,11 @@ from planish.codegen.llvm.plan import emit_plan, is_inline
 from planish.ir.core import Builder, Module, Yield
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim, Expr, as_expr, maximum, sym
-from planish.ir.plan import Plan, PlanConstant
+from planish.ir.plan import HostCall, Plan, PlanConstant, PlanIf, PlanLoop
 from planish.ir.program import Program, Weight
 from planish.ir.target_info import TargetInfo
 from planish.ir.types import TensorType, Type
-from planish.runtime.manifest import SelfTest
+from planish.runtime.manifest import PlanFacts, SelfTest
 
 Spec = tuple[str, Type]
 port_type = type_name
@@ -41,6 +42,14 @@ class Pieces:
     def plan(self) -> Plan | None:
         """The plan, where there is one."""
         return self.head if isinstance(self.head, Plan) else None
+
+
+def plan_facts(plan: Plan, islands: int) -> PlanFacts:
+    """What a plan over so many islands consists of."""
+    steps = list(plan.walk())
+    functions = Counter(op.function for op in steps if isinstance(op, HostCall))
+    branches, loops = (sum(isinstance(op, kind) for op in steps) for kind in (PlanIf, PlanLoop))
+    return PlanFacts(islands, dict(sorted(functions.items())), branches, loops)
 
 
 def pieces(module: Module) -> Pieces:

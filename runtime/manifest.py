@@ -95,6 +95,17 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class PlanFacts:
+    """What runs a model that is no single program: how many islands of machine code, which functions of the runtime and
+    how often they occur, how many branches and loops."""
+
+    islands: int
+    functions: dict[str, int]
+    branches: int
+    loops: int
+
+
+@dataclass(frozen=True)
 class Tuned:
     """That schedules were measured: for how many kernels, and the digest of the database that has them (SHA-256)."""
 
@@ -121,6 +132,8 @@ class Manifest:
     tuned: Tuned | None = None
     ranges: dict[str, tuple[int, int]] = field(default_factory=dict[str, "tuple[int, int]"])
     """Least and most size of the symbols that are limited."""
+    plan: PlanFacts | None = None
+    """None: one program."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -130,8 +143,9 @@ class Manifest:
             del data["variants"], data["refusals"]
         if not self.ranges:
             del data["ranges"]
-        if self.tuned is None:
-            del data["tuned"]
+        for key in ("tuned", "plan"):
+            if data[key] is None:
+                del data[key]
         return json.dumps(data, ensure_ascii=True, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -195,6 +209,7 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
         "memory": _memory(data),
         "self_test": _self_test(data.get("self_test")),
         "tuned": Tuned(**_known(Tuned, data["tuned"])) if data.get("tuned") else None,
+        "plan": PlanFacts(**_known(PlanFacts, data["plan"])) if data.get("plan") else None,
         "ranges": {name: (low, high) for name, (low, high) in data.get("ranges", {}).items()},
         "variants": tuple(map(_variant, data.get("variants", ()))),
         "refusals": tuple(Refusal(dict(r["ranks"]), r["reason"]) for r in data.get("refusals", ())),

@@ -66,23 +66,15 @@ def model_facts(file: Path) -> dict[str, Any]:
 
 
 def _plan(module: Module) -> dict[str, Any]:
-    """What runs a model that is no single program: how many islands, which functions of the runtime, how many branches
-    and loops; nothing for others."""
-    from planish.ir.plan import HostCall, Plan, PlanIf, PlanLoop
+    """What runs a model that is no single program (`PlanFacts`); nothing for others."""
+    from planish.ir.plan import Plan
+    from planish.islands import plan_facts
     from planish.passes import PassManager
 
     copy = module.clone()
     PassManager.parse("split-host").run(copy)
     plan = copy.functions["main"]
-    if not isinstance(plan, Plan):
-        return {}
-    steps = list(plan.walk())
-    return {
-        "islands": len(copy.islands),
-        "functions": dict(sorted(Counter(op.function for op in steps if isinstance(op, HostCall)).items())),
-        "branches": sum(isinstance(op, PlanIf) for op in steps),
-        "loops": sum(isinstance(op, PlanLoop) for op in steps),
-    }
+    return asdict(plan_facts(plan, len(copy.islands))) if isinstance(plan, Plan) else {}
 
 
 def artifact_facts(file: Path, kind: Kind) -> dict[str, Any]:

@@ -178,9 +178,13 @@ class Value {
   }
 
   Kind kind() const noexcept { return kind_; }
-  const std::vector<std::int64_t> &shape() const noexcept { return shape_; }       // of a tensor or strings
-  const std::vector<std::string> &texts() const noexcept { return texts_; }        // of strings
-  const std::vector<Value> &items() const noexcept { return items_; }              // of a sequence; keys, values of a map
+  // Of a tensor or strings; of strings; of a sequence, or keys and values of a map. Those of a temporary are moved out.
+  const std::vector<std::int64_t> &shape() const & noexcept { return shape_; }
+  const std::vector<std::string> &texts() const & noexcept { return texts_; }
+  const std::vector<Value> &items() const & noexcept { return items_; }
+  std::vector<std::int64_t> shape() && { return std::move(shape_); }
+  std::vector<std::string> texts() && { return std::move(texts_); }
+  std::vector<Value> items() && { return std::move(items_); }
   template <typename T>
   View<const T> view() const {  // of a tensor
     const auto wanted = dtype_of<T>();
