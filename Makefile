@@ -20,12 +20,13 @@ PYTHON ?=
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 
-.PHONY: help demo test conformance bench lint format types lock wheel links clean compiler
+.PHONY: help demo test conformance bench accuracy lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
 	@echo "make test    lint, types and the whole test suite (T=... selects tests, JOBS=... processes)"
 	@echo "make bench   the table of docs/BENCHMARKS.md for the models in PLANISH_ZOO (B=... options; hours)"
+	@echo "make accuracy  outputs of the models in PLANISH_ZOO against the stored ones (A=... names; an hour)"
 	@echo "make conformance  all of ONNX's own backend tests; writes docs/COVERAGE.md"
 	@echo "make lint    ruff and pyright"
 	@echo "make format  rewrite the tree with ruff format and ruff check --fix"
@@ -43,6 +44,9 @@ test: $(READY) compiler lint
 bench: $(READY) compiler
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[bench]'
 	@$(BIN)/python -m benchmarks $(B)
+
+accuracy: $(READY) compiler
+	@$(BIN)/python -m benchmarks.accuracy $(A)
 
 conformance: $(READY) compiler
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run --jobs $(JOBS) --report docs/COVERAGE.md
