@@ -23,6 +23,7 @@ _TESTS = {
 }  # fmt: skip
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 _MEMBER = 6
+_MOST_WEIGHTS = 1 << 27
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
@@ -71,6 +72,10 @@ class Forest:
 
     def build(self, node: Node, x: Value, targets: int, aggregate: str, dtype: str) -> Value:
         """The operation over rows `x`; weights are of `dtype`. `aggregate` is AVERAGE, SUM, MIN or MAX."""
+        if not 1 <= targets <= _MOST_WEIGHTS // max(1, self.leaves):
+            raise node.error(
+                f"expected 1 to {_MOST_WEIGHTS} weights in all, got {self.leaves} leaves, {targets} targets"
+            )
         weights = np.zeros((self.leaves, targets))
         used = np.zeros((self.leaves, targets), np.bool_)
         for leaf, target, weight in self.entries:
