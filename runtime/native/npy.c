@@ -203,10 +203,14 @@ static bool transpose(planish_array *array, size_t size) {
   return true;
 }
 
-/* One 4-bit element in a byte -> two in a byte, the first in the low half. In place. */
-static void pack_nibbles(uint8_t *data, int64_t count) {
-  for (int64_t i = 0; i < count; i += 2)
-    data[i / 2] = (uint8_t)((data[i] & 15) | (i + 1 < count ? (data[i + 1] & 15) << 4 : 0));
+/* One element of 4 or 2 bits in a byte -> several in a byte, the first in the low bits. In place. */
+static void pack_elements(uint8_t *data, int64_t count, int bits) {
+  int each = 8 / bits;
+  for (int64_t i = 0; i < count; i += each) {
+    int byte = 0;
+    for (int part = 0; part < each && i + part < count; part++) byte |= (data[i + part] & ((1 << bits) - 1)) << (part * bits);
+    data[i / each] = (uint8_t)byte;
+  }
 }
 
 /* Whether data at this place of the file can be used where it is. Real numbers only: others may be indices, which are
@@ -237,9 +241,9 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
                        errno ? strerror(errno) : "unexpected end");
   if (turned && !transpose(array, (size_t)file_size))
     return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: out of memory", where);
-  if (array->dtype.bits == 4) {
-    pack_nibbles(array->data, count);
-    array->bytes = (count + 1) / 2;
+  if (array->dtype.bits < 8) {
+    pack_elements(array->data, count, array->dtype.bits);
+    array->bytes = (count * array->dtype.bits + 7) / 8;
   }
   return PLANISH_OK;
 }

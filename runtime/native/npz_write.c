@@ -155,7 +155,7 @@ static planish_status describe(member *m, const planish_array *array, planish_me
   if (!info && !array->is_text)
     return planish_say(message, PLANISH_FAILED, "output %s: a .npz file cannot hold its type",
                        planish_quote(&shown, array->name));
-  bool raw = !array->is_text && !info->npy, nibbles = !array->is_text && info->dtype.bits == 4;
+  bool raw = !array->is_text && !info->npy, nibbles = !array->is_text && info->dtype.bits < 8;
   m->name = malloc(name_size);
   if (!m->name) return planish_say(message, PLANISH_OUT_OF_MEMORY, "out of memory");
   snprintf(m->name, name_size, "%s%s%s.npy", array->name, raw ? ":" : "", raw ? info->name : "");
@@ -285,9 +285,10 @@ planish_status planish_npz_close(planish_npz *file, bool keep, planish_message *
   return PLANISH_OK;
 }
 
-/* 4-bit elements: one in a byte in the file. */
-static void unpack_nibbles(uint8_t *to, const uint8_t *data, int64_t count) {
-  for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)(data[i / 2] >> (i % 2 * 4) & 15);
+/* Elements of 4 and 2 bits: one in a byte in the file. */
+static void unpack_elements(uint8_t *to, const uint8_t *data, int64_t count, int bits) {
+  int each = 8 / bits;
+  for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)(data[i / each] >> (i % each * bits) & ((1 << bits) - 1));
 }
 
 planish_status planish_npz_save(const char *path, const planish_array *arrays, int32_t count, planish_message *message) {
@@ -297,7 +298,8 @@ planish_status planish_npz_save(const char *path, const planish_array *arrays, i
   for (int32_t i = 0; i < count; i++) {
     void *to = planish_npz_data(file, i);
     int64_t bytes = file->members[i].bytes;
-    if (!arrays[i].is_text && arrays[i].dtype.bits == 4) unpack_nibbles(to, arrays[i].data, bytes);
+    if (!arrays[i].is_text && arrays[i].dtype.bits < 8)
+      unpack_elements(to, arrays[i].data, bytes, arrays[i].dtype.bits);
     else if (bytes) memcpy(to, arrays[i].data, (size_t)bytes);
   }
   return planish_npz_close(file, true, message);
