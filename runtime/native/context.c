@@ -98,6 +98,7 @@ planish_status planish_context_create(const planish_model *model, planish_pool *
   made->control = &made->own_control;
   made->env.weights = model->weights;
   made->env.symbols = made->symbols;
+  planish_pool_start(pool, made->threads); /* they wake up while the inputs are read */
   *context = made;
   return PLANISH_OK;
 }

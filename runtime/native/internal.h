@@ -166,6 +166,8 @@ int32_t planish_quota_count(const char *proc_cgroup, const char *root);
 /* pool.c */
 planish_pool *planish_pool_create_sized(int32_t size, bool spin); /* exactly `size` threads: for tests */
 planish_pool *planish_default_pool(void);
+/* Start the workers that `threads` threads need, unless somebody is using the pool. */
+void planish_pool_start(planish_pool *pool, int32_t threads);
 
 /* model.c */
 /* Check the version, then give out the first of `count` candidates that this CPU can run. */

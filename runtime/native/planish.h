@@ -162,7 +162,7 @@ struct planish_pool {
   void *state;
 };
 /* min(threads, CPUs this process may use, the cgroup's quota) threads; `threads` 0: as many as that allows. They are
- * started at first use. NULL when memory runs out. */
+ * started when a context is made, or at first use. NULL when memory runs out. */
 PLANISH_API planish_pool *planish_pool_create(int32_t threads);
 /* Ends the threads. No call that uses the pool may be running. */
 PLANISH_API void planish_pool_destroy(planish_pool *pool);

@@ -198,6 +198,16 @@ static void run(planish_pool *pool, void (*part)(void *data, int32_t index), voi
   atomic_store_explicit(&crew->busy, 0, memory_order_release);
 }
 
+void planish_pool_start(planish_pool *pool, int32_t threads) {
+  if (pool->run != run) return; /* somebody else's */
+  planish_crew *crew = pool->state;
+  unsigned idle = 0;
+  if (is_forked(crew)) forget_workers(crew);
+  if (!atomic_compare_exchange_strong(&crew->busy, &idle, 1)) return;
+  while (crew->started < threads - 1 && start_worker(crew, crew->started + 1)) crew->started++;
+  atomic_store_explicit(&crew->busy, 0, memory_order_release);
+}
+
 static void *shared_page(bool *wiped_on_fork) {
   void *page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page == MAP_FAILED) return NULL;
