@@ -55,6 +55,26 @@ def _read(case: Any, inputs: list[Any]) -> tuple[Module, onnx.ModelProto]:
         return read_onnx(fixed), fixed
 
 
+def _agree(got: Any, expected: Any, name: str) -> None:
+    """Fails when two tensors, sequences or optionals differ."""
+    if expected is None or isinstance(expected, list):
+        assert (got is None) == (expected is None) and len(got or ()) == len(expected or ()), name
+        for one, other in zip(got or (), expected or (), strict=True):
+            _agree(one, _array(other), name)
+        return
+    array = np.asarray(got)
+    if expected.dtype.kind in "OUS":
+        assert array.shape == expected.shape and array.astype(str).tolist() == expected.astype(str).tolist(), name
+        return
+    assert (array.dtype, array.shape) == (expected.dtype, expected.shape), name
+    narrow = expected.dtype.itemsize == 2
+    close = np.allclose(
+        array.astype(np.float64), expected.astype(np.float64), rtol=2e-2 if narrow else 1e-3,
+        atol=1e-2 if narrow else 1e-5, equal_nan=True,
+    )  # fmt: skip
+    assert close, name
+
+
 def _check(case: Any) -> bool:
     """True when the case agrees, False when planish refuses it. Fails when it differs."""
     for inputs, outputs in case.data_sets:
@@ -67,14 +87,7 @@ def _check(case: Any) -> bool:
         feed = {i.name: v for i, v in zip(case.model.graph.input, values, strict=True) if i.name in free}
         got = run_graph(module, feed)
         for info, value in zip(case.model.graph.output, outputs, strict=True):
-            expected, array = _array(value), np.asarray(got[info.name])
-            assert (array.dtype, array.shape) == (expected.dtype, expected.shape), case.name
-            narrow = expected.dtype.itemsize == 2
-            close = np.allclose(
-                array.astype(np.float64), expected.astype(np.float64), rtol=2e-2 if narrow else 1e-3,
-                atol=1e-2 if narrow else 1e-5, equal_nan=True,
-            )  # fmt: skip
-            assert close, case.name
+            _agree(got[info.name], _array(value), case.name)
     return True
 
 

@@ -18,7 +18,8 @@ from planish import variants
 from planish.compile import compile_file
 from planish.frontend import open_model, read_model
 from planish.ir.core import Module
-from planish.ir.errors import ModelError, UnsupportedError
+from planish.ir.errors import ModelError, PlanishError, UnsupportedError
+from planish.ir.interp import run_graph
 from planish.runtime import InputError, Model, load
 from planish.runtime.session import InferenceSession
 
@@ -297,8 +298,12 @@ def test_sizes_that_operators_need_are_in_the_inputs() -> None:
 def test_only_dimensions_without_a_name_are_taken_to_be_equal_by_broadcasting() -> None:
     x, z = info("x", ["n", 3]), info("z", [None, 3])
     assert types(read_model(make([node("Add", ["x", "z"])], {"x": x, "z": z}))) == ["f32[n,3]", "f32[n,3]"]
-    with pytest.raises(ModelError, match="expected shapes that broadcast"):
-        read_model(make([node("Add", ["x", "z"])], {"x": x, "z": info("z", ["m", 3])}))
+    named = read_model(make([node("Add", ["x", "z"])], {"x": x, "z": info("z", ["m", 3])}))
+    assert types(named) == ["f32[n,3]", "f32[m,3]"]  # either may be 1, or both are equal: the run says
+    x, z = np.ones((1, 3), np.float32), np.ones((4, 3), np.float32)
+    assert run_graph(named, {"x": x, "z": z})["y"].shape == (4, 3)
+    with pytest.raises(PlanishError, match="the shapes do not fit"):
+        run_graph(named, {"x": np.ones((2, 3), np.float32), "z": z})
 
 
 def test_equations_that_contradict_each_other_are_refused() -> None:

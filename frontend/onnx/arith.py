@@ -32,8 +32,8 @@ from ...ir.ops.arith import (
 from ...ir.ops.float8 import FLOAT8, Bitcast, FromFloat8, ToFloat8
 from ...ir.ops.shape import Reshape
 from ...ir.types import DTYPES, is_float
-from .node import Node, Results, converter
-from .scope import Known, Unsupported
+from .node import Node, converter
+from .scope import Unsupported
 
 _BINARY: dict[str, type[Op]] = {
     "Add": Add, "Sub": Sub, "Mul": Mul, "Div": Div, "Pow": Pow, "And": And, "Or": Or, "Xor": Xor, "Equal": Equal,
@@ -161,25 +161,14 @@ def clip(node: Node) -> Value:
     return node.make(Clip, x, *bounds)
 
 
-@converter("Identity", "Dropout", "StopGradient")
-def identity(node: Node) -> Results:
-    """The input itself; for Dropout with a mask of trues, as nothing is dropped outside of training."""
-    if node.op_type != "Dropout":
-        return _same(node)
-    if node.opset >= 12 and node.has(2):
-        mode = node.scope.array(node.proto.input[2])
-        if mode is None or bool(mode.reshape(-1)[0]):
-            raise Unsupported("training mode", "export the model for inference")
-    results: list[Value | Known | ConstantData | None] = [_same(node), None]
-    if node.wants(1):
-        x = node.type(0)
-        if not x.is_static:
-            raise Unsupported("the output mask is used and the input's shape is not fixed")
-        results[1] = ConstantData.splat(True, "bool" if node.opset >= 10 else x.dtype, x.static_shape)
-    return results
+@converter("Identity", "StopGradient")
+def identity(node: Node) -> Value | ConstantData:
+    """The input itself."""
+    return same(node)
 
 
-def _same(node: Node) -> Value | ConstantData:
+def same(node: Node) -> Value | ConstantData:
+    """Input 0 as it is."""
     data = node.constant(0)
     return node.value(0) if data is None else data
 

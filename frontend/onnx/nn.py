@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...ir.core import Value
-from ...ir.expr import Dim, Expr, as_dim, product
-from ...ir.ops.arith import Abs, Add, Mul, Pow, Sqrt
+from ...ir.expr import Dim, Expr, as_dim, as_expr, floordiv, maximum, product
+from ...ir.ops.arith import Abs, Add, Div, Mul, Pow, Sqrt
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import LRN, AveragePool, Conv, ConvTranspose, LogSoftmax, MaxPool, Softmax
 from ...ir.ops.pool_index import MaxPoolIndices
@@ -17,9 +18,10 @@ from ...ir.ops.shape import Expand, Pad, Reshape, ScatterElements, Transpose
 from ...ir.types import DTYPES, is_float
 from .calc import Calc, scalar
 from .declared import data, numbers, require
-from .node import Node, converter
+from .node import Node, Results, converter
 from .scope import Unsupported
-from .windows import Window, fixed, kernel_shape, lengths, read_pads, read_window
+from .unfold import col2im_computed, computed_shape
+from .windows import Window, kernel_shape, lengths, lowest, open_kernel, read_pads, read_window
 
 
 def spatial_rank(node: Node) -> int:
@@ -35,50 +37,81 @@ def conv(node: Node) -> Value:
     """Conv: auto_pad and kernel_shape are resolved."""
     space = spatial_rank(node)
     operands = (node.value(0), node.value(1), node.optional(2))
-    if _open_kernel(node):
+    if open_kernel(node, node.shape(1)[2:]):
         dilations = lengths(node, "dilations", space)
         given = (lengths(node, "strides", space), read_pads(node, space), dilations)
-        return node.make(Conv, *operands, *given, node.integer("group", 1))
+        return node.make(Conv, *operands, *given, _group(node))
     kernel = kernel_shape(node, node.shape(1)[2:], space)
     w = read_window(node, kernel, node.shape(0)[2:])
-    return node.make(Conv, *operands, w.strides, w.pads, w.dilations, node.integer("group", 1))
+    operands = (w.padded(node, operands[0]), *operands[1:])
+    return node.make(Conv, *operands, w.strides, w.pads, w.dilations, _group(node))
 
 
-def _open_kernel(node: Node) -> bool:
-    """True where only the run knows the size of the kernel, and nothing but the convolution needs it."""
-    if node.has_attribute("kernel_shape") or node.string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return False
-    return any(isinstance(d, Expr) for d in node.shape(1)[2:])
+def _group(node: Node) -> int:
+    group = node.integer("group", 1)
+    channels = node.shape(0)[1]
+    if group < 1 or (isinstance(channels, int) and channels % group):
+        raise node.error(f"group: expected a number that divides {channels} channels, got {group}")
+    return group
 
 
 @converter("ConvTranspose")
 def conv_transpose(node: Node) -> Value:
     """ConvTranspose: `output_shape` and auto_pad become pads and output_pads."""
     space = spatial_rank(node)
-    simple = _open_kernel(node) and not node.has_attribute("output_shape")
-    kernel = (0,) * space if simple else kernel_shape(node, node.shape(1)[2:], space)
     strides = tuple(node.ints("strides", [1] * space))
     dilations = tuple(node.ints("dilations", [1] * space))
     output_pads = node.ints("output_padding", [0] * space)
     if not len(strides) == len(dilations) == len(output_pads) == space:
         raise node.error(f"expected {space} strides, dilations and output paddings")
+    kernel = _kernel_dims(node, space)
     mode = node.string("auto_pad", "NOTSET")
     pads = list(read_pads(node, space)) if mode == "NOTSET" else [(0, 0)] * space
     wanted = node.optional_ints("output_shape")
     if wanted is not None and len(wanted) == space + 2:
         wanted = wanted[2:]
-    if wanted is not None or mode in ("SAME_UPPER", "SAME_LOWER"):
-        for i in range(space):
-            size = fixed(node, node.shape(0)[2 + i], "output_shape")
-            target = wanted[i] if wanted is not None else size * strides[i]
-            full = strides[i] * (size - 1) + output_pads[i] + (kernel[i] - 1) * dilations[i] + 1
-            total = max(0, full - target)
-            output_pads[i] += max(0, target - full)
-            small = total // 2
-            pads[i] = (small, total - small) if mode == "SAME_UPPER" else (total - small, small)
-    operands = (node.value(0), node.value(1), node.optional(2))
-    group = node.integer("group", 1)
-    return node.make(ConvTranspose, *operands, strides, tuple(pads), dilations, group, tuple(output_pads))
+    if wanted is None and mode not in ("SAME_UPPER", "SAME_LOWER"):
+        return _transposed(node, node.optional(2), strides, tuple(pads), dilations, output_pads)
+    changes: list[tuple[Dim, Dim]] = []  # what to add before and after each dimension of the whole result
+    for i in range(space):
+        size = as_expr(node.shape(0)[2 + i])
+        target = size * strides[i] if wanted is None else as_expr(wanted[i])
+        full = (size - 1) * strides[i] + output_pads[i] + (as_expr(kernel[i]) - 1) * dilations[i] + 1
+        total = maximum(full - target, 0)
+        small = floordiv(total, 2)
+        before, after = (small, total - small) if mode == "SAME_UPPER" else (total - small, small)
+        changes.append((as_dim(-before), as_dim(maximum(target - full, 0) - after)))
+    if not all(isinstance(c, int) for pair in changes for c in pair):
+        y = _transposed(node, None, strides, tuple(pads), dilations, output_pads)
+        y = node.make(Pad, y, None, ((0, 0), (0, 0), *changes), "constant")
+        if not node.has(2):
+            return y
+        bias = node.make(Reshape, node.value(2), (*node.shape(2), *[1] * space))
+        return node.make(Add, y, bias)
+    known = [(int(b), int(a)) for b, a in changes if isinstance(b, int) and isinstance(a, int)]
+    pads = [(-b, max(0, -a)) for b, a in known]
+    more = [p + max(0, a) for p, (_, a) in zip(output_pads, known, strict=True)]
+    return _transposed(node, node.optional(2), strides, tuple(pads), dilations, more)
+
+
+def _transposed(
+    node: Node,
+    bias: Value | None,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    output_pads: Sequence[int],
+) -> Value:
+    rest = (strides, pads, dilations, _group(node), tuple(output_pads))
+    return node.make(ConvTranspose, node.value(0), node.value(1), bias, *rest)
+
+
+def _kernel_dims(node: Node, space: int) -> tuple[Dim, ...]:
+    """The size of the kernel, as far as it is known."""
+    sizes = node.shape(1)[2:]
+    if node.has_attribute("kernel_shape") or not any(isinstance(d, Expr) for d in sizes):
+        return kernel_shape(node, sizes, space)
+    return sizes
 
 
 @converter("MaxPool")
@@ -86,10 +119,13 @@ def max_pool(node: Node) -> Value | tuple[Value, ...]:
     """MaxPool, with the indices where somebody uses them."""
     w = _pool_window(node)
     if node.wants(1):
+        if w.open:
+            raise Unsupported("places of maxima with padding that depends on a symbol", "fix the input's shape")
         column_major = node.integer("storage_order", 0) != 0
         window = (w.kernel, w.strides, w.pads, w.dilations)
         return node.make_all(MaxPoolIndices, node.value(0), *window, column_major)
-    return node.make(MaxPool, node.value(0), w.kernel, w.strides, w.pads, w.dilations)
+    x = w.padded(node, node.value(0), lowest(node, node.type(0).dtype))
+    return node.make(MaxPool, x, w.kernel, w.strides, w.pads, w.dilations)
 
 
 @converter("MaxUnpool")
@@ -102,17 +138,19 @@ def max_unpool(node: Node) -> Value:
     if len(kernel) != space or len(strides) != space:
         raise node.error(f"expected {space} sizes and strides of windows")
     sizes = [
-        (fixed(node, d, "its input's shape") - 1) * s + k - sum(p)
-        for d, s, k, p in zip(dims[2:], strides, kernel, pads, strict=True)
+        as_dim((as_expr(d) - 1) * s + k - sum(p)) for d, s, k, p in zip(dims[2:], strides, kernel, pads, strict=True)
     ]
     shape: tuple[Dim, ...] = (*dims[:2], *sizes)
     if node.has(2):
         known, declared = node.known(2), node.declared(0)
-        if known is None and declared is None:
-            raise node.unknown(2, "the output's shape")
-        shape = tuple(known.dims.reshape(-1)) if known is not None else tuple(declared or ())
-        if known is None:
-            indices = require(node, indices, data(node, 2).equals(numbers(node, list(declared or ()))))
+        if known is not None:
+            shape = tuple(known.dims.reshape(-1))
+        elif declared is None:
+            node.expect_length(2, len(dims), "the output's shape")
+            shape = computed_shape(node, 2, len(dims))
+        else:
+            shape = declared
+            indices = require(node, indices, data(node, 2).equals(numbers(node, list(declared))))
         # Places are counted in the shape that follows from the windows: the given one has more room at the end.
         indices = _moved(node, indices, (*dims[:2], *sizes), shape)
     flat, count = as_dim(product(shape)), as_dim(product(dims))
@@ -136,14 +174,38 @@ def _moved(node: Node, indices: Value, old: tuple[Dim, ...], new: tuple[Dim, ...
 def average_pool(node: Node) -> Value:
     """AveragePool. The padding that only ceil mode adds never counts, so with count_include_pad the counted padding
     becomes a Pad of its own."""
-    w = _pool_window(node)
-    include = node.integer("count_include_pad", 0) != 0
-    x, pads = node.value(0), w.pads
+    return averaged(node, node.value(0), _pool_window(node), node.integer("count_include_pad", 0) != 0)
+
+
+def averaged(node: Node, x: Value, w: Window, include: bool) -> Value:
+    """Means over the windows `w` of `x`; `include`: the padding counts, but for what only ceil mode adds."""
+    if w.open:
+        return _averaged_open(node, x, w, include)
+    pads = w.pads
     if include and any(w.extra):
-        counted = tuple((b, a - e) for (b, a), e in zip(w.pads, w.extra, strict=True))
+        extra = [e for e in w.extra if isinstance(e, int)]
+        counted = tuple((b, a - e) for (b, a), e in zip(w.pads, extra, strict=True))
         x = node.make(Pad, x, None, ((0, 0), (0, 0), *counted), "constant")
-        pads, include = tuple((0, e) for e in w.extra), False
+        pads, include = tuple((0, e) for e in extra), False
     return node.make(AveragePool, x, w.kernel, w.strides, pads, w.dilations, include)
+
+
+def _averaged_open(node: Node, x: Value, w: Window, include: bool) -> Value:
+    """As `averaged`, where only the run knows the padding: a sum over all that is in a window, divided by the share of
+    it that counts."""
+    dims = node.dims_of(x)
+    counts = node.make(Expand, node.splat(1, x.tensor.dtype), (1, 1, *dims[2:]))
+    if include:  # the padding after the data is what the attribute says, which ceil mode may have cut as well
+        one, pads = node.splat(1, x.tensor.dtype), read_pads(node, len(w.kernel))
+        counts = node.make(Pad, counts, one, ((0, 0), (0, 0), *pads), "constant")
+        rest = tuple((0, as_dim(as_expr(a) - p)) for (_, a), (_, p) in zip(w.open, pads, strict=True))
+        counts = node.make(Pad, counts, None, ((0, 0), (0, 0), *rest), "constant")
+    else:
+        counts = w.padded(node, counts)
+    total, share = (
+        node.make(AveragePool, v, w.kernel, w.strides, w.pads, w.dilations, True) for v in (w.padded(node, x), counts)
+    )
+    return node.make(Div, total, share)
 
 
 def _pool_window(node: Node) -> Window:
@@ -169,7 +231,7 @@ def global_max_pool(node: Node) -> Value:
 def lp_pool(node: Node) -> Value:
     """LpPool: the p-th root of the sum of p-th powers in each window."""
     w = _pool_window(node)
-    x, p = node.value(0), _norm(node)
+    x, p = w.padded(node, node.value(0)), _norm(node)
     powers = _power(node, node.make(Abs, x), p)
     mean = node.make(AveragePool, powers, w.kernel, w.strides, w.pads, w.dilations, True)
     total = node.make(Mul, mean, node.splat(math.prod(w.kernel), x.tensor.dtype))
@@ -200,13 +262,15 @@ def _power(node: Node, x: Value, p: float) -> Value:
 
 
 @converter("Col2Im")
-def col2im(node: Node) -> Value:
+def col2im(node: Node) -> Results:
     """Col2Im: a transposed convolution whose filters are single ones, one for each place of the block."""
     x, image, block = node.value(0), node.ints_input(1, "image_shape"), node.ints_input(2, "block_shape")
     space, size = len(image), math.prod(block)
     strides, dilations = node.ints("strides", [1] * space), node.ints("dilations", [1] * space)
     pads = read_pads(node, space)
-    n, wide = node.shape(0)[0], fixed(node, node.shape(0)[1], "the number of channels")
+    n, wide = node.shape(0)[:2]
+    if not isinstance(wide, int):
+        return col2im_computed(node)
     if wide % size:
         raise node.error(f"expected a multiple of {size} channels, got {wide}")
     extent = [(b - 1) * d + 1 for b, d in zip(block, dilations, strict=True)]

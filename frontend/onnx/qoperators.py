@@ -9,10 +9,11 @@ from ...ir.core import Value
 from ...ir.ops.activation import LeakyRelu
 from ...ir.ops.arith import Add, Cast, Div, Maximum, Minimum, Mul, Neg, Round, Sigmoid, Sub
 from ...ir.ops.linalg import MatMul
-from ...ir.ops.nn import AveragePool, Softmax
+from ...ir.ops.nn import Softmax
 from ...ir.ops.quant import Dequantize, Quantize
 from ...ir.ops.reduce import Max, Mean, Min
-from ...ir.ops.shape import Concat, Pad, Reshape, Transpose
+from ...ir.ops.shape import Concat, Reshape, Transpose
+from .nn import averaged
 from .node import Node, converter
 from .windows import kernel_shape, read_window
 
@@ -76,12 +77,7 @@ def qlinear_pool(node: Node) -> Value:
     if last:
         x = node.make(Transpose, x, (0, rank - 1, *range(1, rank - 1)))
     w = read_window(node, kernel_shape(node, None, rank - 2), node.dims_of(x)[2:])
-    include, pads = node.integer("count_include_pad", 0) != 0, w.pads
-    if include and any(w.extra):
-        counted = tuple((b, a - e) for (b, a), e in zip(w.pads, w.extra, strict=True))
-        x = node.make(Pad, x, None, ((0, 0), (0, 0), *counted), "constant")
-        pads, include = tuple((0, e) for e in w.extra), False
-    y = node.make(AveragePool, x, w.kernel, w.strides, pads, w.dilations, include)
+    y = averaged(node, x, w, node.integer("count_include_pad", 0) != 0)
     if last:
         y = node.make(Transpose, y, (0, *range(2, rank), 1))
     return _quantized(node, y, 3, node.type(0).dtype)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ...ir.assume import assume_equal, require_zero
 from ...ir.core import Value
-from ...ir.expr import Dim, as_dim, as_expr
-from ...ir.ops.arith import Cast, Div, Mul, Sub
+from ...ir.expr import Dim, as_dim, as_expr, ceildiv
+from ...ir.ops.arith import Add, Cast, Div, Mul, Round, Sub
 from ...ir.ops.float8 import FLOAT8
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import Conv
@@ -12,7 +13,8 @@ from ...ir.ops.quant import Dequantize, Quantize
 from ...ir.ops.shape import Expand, Reshape, Slice
 from .arith import converted
 from .node import Node, converter
-from .windows import kernel_shape, read_window
+from .shape import taken
+from .windows import kernel_shape, lengths, open_kernel, read_pads, read_window
 
 
 @converter("QuantizeLinear")
@@ -74,9 +76,27 @@ def _spread_blocks(node: Node, scale: Value, axis: int, block: int) -> Value:
 def _scale_and_zero(node: Node) -> tuple[Value, Value | None]:
     """Scale and zero point of one shape: either may be a scalar or a vector of one number."""
     scale, zero = node.value(1), node.optional(2)
-    if zero is not None and node.dims_of(zero) != node.dims_of(scale) and zero.tensor.elements == 1:
-        zero = node.make(Reshape, zero, scale.tensor.dims)
+    scale, zero = _enough_blocks(node, scale), None if zero is None else _enough_blocks(node, zero)
+    if zero is None or node.dims_of(zero) == node.dims_of(scale):
+        return scale, zero
+    if zero.tensor.elements == 1:
+        return scale, node.make(Reshape, zero, scale.tensor.dims)
+    if not node.dims_of(scale) and len(node.dims_of(zero)) == 1:  # a scalar's zero point is one number
+        assume_equal(node.dims_of(zero)[0], 1)
+        return scale, node.make(Reshape, zero, ())
     return scale, zero
+
+
+def _enough_blocks(node: Node, x: Value) -> Value:
+    """Scales or zero points of blocks, one for each block of the input also where only the run knows how many."""
+    axis, block = _axis_and_block(node)
+    if not block or len(node.dims_of(x)) != node.rank(0):
+        return x
+    have, want = node.dims_of(x)[axis], as_dim(ceildiv(node.shape(0)[axis], block))
+    if have == want or (isinstance(have, int) and isinstance(want, int)):
+        return x
+    require_zero(as_expr(have) - want)
+    return taken(node, x, axis, 0, want)
 
 
 def _axis_and_block(node: Node) -> tuple[int, int]:
@@ -104,7 +124,13 @@ def qlinear_matmul(node: Node) -> Value:
     a, b, y = (converted(node, node.value(i), "f32") for i in (1, 4, 6))
     a = _as_column(node, a, node.rank(0))
     real = node.make(Mul, node.make(Cast, product, "f32"), node.make(Mul, a, b))
-    return node.make(Quantize, real, _single(node, y), _single(node, node.value(7)), 0, 0, dtype)
+    if isinstance(next(iter(node.dims_of(y)), 1), int):
+        return node.make(Quantize, real, _single(node, y), _single(node, node.value(7)), 0, 0, dtype)
+    # One scale for all or one for each row: only the run knows.
+    rank = len(node.dims_of(real))
+    steps = node.make(Round, node.make(Div, real, _as_column(node, y, rank)))
+    zero = _as_column(node, node.make(Cast, node.value(7), "f32"), rank)
+    return node.make(Quantize, node.make(Add, steps, zero), node.splat(1.0, "f32"), None, 0, 0, dtype)
 
 
 def _as_column(node: Node, scale: Value, rank: int) -> Value:
@@ -138,9 +164,13 @@ def _filters(node: Node, index: int, zero: int) -> Value:
 
 def _integer_conv(node: Node, x: Value, w: Value, bias: Value | None) -> Value:
     space = len(node.dims_of(x)) - 2
+    group = node.integer("group", 1)
+    if open_kernel(node, node.dims_of(w)[2:]):
+        given = (lengths(node, "strides", space), read_pads(node, space), lengths(node, "dilations", space))
+        return node.make(Conv, x, w, bias, *given, group)
     kernel = kernel_shape(node, node.dims_of(w)[2:], space)
     window = read_window(node, kernel, node.dims_of(x)[2:])
-    group = node.integer("group", 1)
+    x = window.padded(node, x)
     return node.make(Conv, x, w, bias, window.strides, window.pads, window.dilations, group)
 
 

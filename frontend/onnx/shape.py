@@ -9,7 +9,7 @@ from typing import Any
 from ...ir.assume import assume_equal, require_nonnegative, require_zero
 from ...ir.core import Op, Value
 from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, minimum, product
-from ...ir.ops.shape import Concat, Expand, Pad, Reshape, Slice, Tile, Transpose
+from ...ir.ops.shape import Concat, Expand, Gather, Pad, Reshape, Slice, Tile, Transpose
 from ...ir.types import broadcast
 from .calc import Calc
 from .declared import data, numbers, require
@@ -47,7 +47,17 @@ def reshape(node: Node) -> Value:
     if holes:
         rest = [d for i, d in enumerate(wanted) if i != holes[0]]
         wanted[holes[0]] = _share(node, product(dims), product(rest), wanted)
-    return node.make(Reshape, node.value(0), tuple(wanted))
+    x, have, total = node.value(0), as_dim(product(dims)), as_dim(product(wanted))
+    if (
+        isinstance(total, int)
+        and isinstance(have, Expr)
+        and have.symbol is None
+        and have.constant is None
+        and total > 0
+    ):
+        require_zero(have - total)
+        x = taken(node, node.make(Reshape, x, (have,)), 0, 0, total)
+    return node.make(Reshape, x, tuple(wanted))
 
 
 def _share(node: Node, total: Dim, rest: Dim, wanted: Sequence[Dim]) -> Dim:
@@ -183,6 +193,13 @@ def cut(node: Node, x: Value, bounds: Sequence[tuple[Dim, Dim, int]]) -> Value:
     return node.make(Slice, x, starts, stops, steps)
 
 
+def taken(node: Node, x: Value, axis: int, start: int, size: Dim) -> Value:
+    """`size` elements along `axis` of a size that only the run knows to be enough: gathered, as a gather looks where it
+    reads when the model runs."""
+    at = Calc.iota(node, size, "i64") + start
+    return node.make(Gather, x, at.value, axis)
+
+
 def _clamped(start: Dim, end: Dim, step: int, size: Dim) -> tuple[Dim, Dim, int]:
     if step > 0:
         low, high = _clamp(start, size, 0, size), _clamp(end, size, 0, size)
@@ -234,6 +251,11 @@ def split(node: Node) -> list[Value]:
     at: Dim = 0
     for size in sizes:
         end = as_dim(as_expr(at) + size)
+        if isinstance(end, int) and isinstance(at, int) and isinstance(dims[axis], Expr) and end > at:
+            require_nonnegative(as_expr(dims[axis]) - end)
+            results.append(taken(node, node.value(0), axis, at, end - at))
+            at = end
+            continue
         results.append(cut(node, node.value(0), [(at, end, 1) if i == axis else (0, d, 1) for i, d in enumerate(dims)]))
         at = end
     return results

@@ -1,13 +1,59 @@
-"""One step of the optimizers of `ai.onnx.preview.training`, elementwise formulas over weights and gradients."""
+"""Dropout, and one step of the optimizers of `ai.onnx.preview.training`: formulas over weights and gradients."""
 
 from __future__ import annotations
 
+from ...ir.constants import ConstantData
 from ...ir.core import Value
+from ...ir.expr import as_dim, product
+from ...ir.ops.arith import Cast
+from ...ir.ops.host.random import RandomUniform
+from ...ir.ops.mersenne import Mersenne
+from ...ir.ops.shape import Expand
+from ...ir.types import TensorType
+from .arith import same
 from .calc import Calc
-from .node import Node, converter
-from .scope import Unsupported
+from .node import Node, Results, converter
+from .scope import Known, Unsupported
 
 _DOMAIN = "ai.onnx.preview.training"
+
+
+@converter("Dropout")
+def dropout(node: Node) -> Results:
+    """Dropout: outside of training the input itself, and a mask of trues."""
+    if node.opset >= 12 and node.has(2):
+        mode = node.scope.array(node.proto.input[2])
+        if mode is None or bool(mode.reshape(-1)[0]):
+            return _dropped(node)
+    results: list[Value | Known | ConstantData | None] = [same(node), None]
+    if node.wants(1):
+        x, dtype = node.type(0), "bool" if node.opset >= 10 else node.type(0).dtype
+        if x.is_static:
+            results[1] = ConstantData.splat(True, dtype, x.static_shape)
+        else:
+            results[1] = node.make(Expand, node.splat(True, dtype), node.shape(0))
+    return results
+
+
+def _dropped(node: Node) -> tuple[Value, Value]:
+    """Dropout while training: every element is kept with a probability of `1 - ratio`, and divided by that. Which ones
+    follows from the seed as in ONNX's own definition; without one the runtime's generator says so."""
+    x, dtype = node.value(0), node.type(0).dtype
+    wide = "f64" if dtype == "f64" else "f32"
+    ratio = Calc(node, node.make(Cast, node.value(1), wide) if node.has(1) else node.splat(0.5, wide)).reshaped()
+    training = Calc(node, node.value(2)).reshaped()
+    ratio = training.where(ratio, 0.0)
+    if node.has_attribute("seed"):
+        numbers = node.make(Mersenne, as_dim(product(node.shape(0))), node.integer("seed") & 0xFFFFFFFF)
+        draw = Calc(node, numbers).reshaped(*node.shape(0))
+    else:
+        shape = node.scope.materialise(Known.of(list(node.shape(0))))
+        types = [TensorType("f64", node.shape(0))]
+        draw = Calc(node, node.host(RandomUniform, shape, "f64", 0.0, 1.0, None, types=types)[0])
+    kept = draw >= ratio.cast("f64")
+    share = 1 - ratio
+    scaled = Calc(node, x).cast(wide) / share.equals(0).where(share + 1, share)
+    return kept.where(scaled, 0).cast(dtype).value, kept.value
 
 
 def _groups(node: Node, kinds: int) -> tuple[Calc, Calc, list[list[Calc]]]:

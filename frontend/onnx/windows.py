@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...ir.assume import assume_equal
-from ...ir.expr import Dim, Expr, as_dim
+from ...ir.core import Value
+from ...ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, floordiv, maximum, minimum
+from ...ir.ops.shape import Pad
+from ...ir.ops.windows import least
 from .node import Node
 from .scope import Unsupported
 
@@ -14,13 +17,19 @@ Pads = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Window:
-    """A resolved window. `extra[d]` is the part of the padding after dimension d that only ceil mode asked for."""
+    """A resolved window. `extra[d]` is the part of the padding after dimension d that only ceil mode asked for, and
+    `open` the padding around it where only the run knows it (then `pads` is 0): who uses the window pads first."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
     pads: Pads
-    extra: tuple[int, ...]
+    extra: tuple[Dim, ...]
+    open: tuple[tuple[Dim, Dim], ...] = ()
+
+    def padded(self, node: Node, x: Value, fill: Value | None = None) -> Value:
+        """`x` (batch, channels, space) with the padding that only the run knows, of `fill` (absent: zeros)."""
+        return node.make(Pad, x, fill, ((0, 0), (0, 0), *self.open), "constant") if self.open else x
 
 
 def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -> Window:
@@ -29,8 +38,8 @@ def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -
     strides = lengths(node, "strides", rank)
     dilations = lengths(node, "dilations", rank)
     mode = node.string("auto_pad", "NOTSET")
-    pads: list[tuple[int, int]] = []
-    extra: list[int] = []
+    pads: list[tuple[Dim, Dim]] = []
+    extra: list[Dim] = []
     given = read_pads(node, rank) if mode == "NOTSET" else ((0, 0),) * rank
     for i, size in enumerate(spatial):
         extent = (kernel[i] - 1) * dilations[i] + 1
@@ -43,9 +52,17 @@ def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -
         before, after = pads[i]
         wanted = _ceil_after(size, extent, strides[i], before, after) if _ceil_mode(node, mode) else after
         pads[i] = (before, wanted)
-        extra.append(max(0, wanted - after))
+        extra.append(as_dim(maximum(as_expr(wanted) - after, 0)))
         _check_fits(node, size, extent, pads[i], i)
-    return Window(kernel, strides, dilations, tuple(pads), tuple(extra))
+    known: Pads = tuple((b, a) for b, a in pads if isinstance(b, int) and isinstance(a, int))
+    if len(known) == rank:
+        return Window(kernel, strides, dilations, known, tuple(extra))
+    return Window(kernel, strides, dilations, ((0, 0),) * rank, tuple(extra), tuple(pads))
+
+
+def lowest(node: Node, dtype: str) -> Value:
+    """What a maximum over padding must see there."""
+    return node.splat(least(dtype), dtype)
 
 
 def _ceil_mode(node: Node, mode: str) -> bool:
@@ -53,8 +70,9 @@ def _ceil_mode(node: Node, mode: str) -> bool:
     return node.op_type != "Conv" and mode == "NOTSET" and node.integer("ceil_mode", 0) != 0
 
 
-def _check_fits(node: Node, size: Dim, extent: int, pads: tuple[int, int], i: int) -> None:
-    if isinstance(size, int) and size + sum(pads) < extent and size > 0:
+def _check_fits(node: Node, size: Dim, extent: int, pads: tuple[Dim, Dim], i: int) -> None:
+    room = as_dim(as_expr(size) + pads[0] + pads[1])
+    if isinstance(size, int) and isinstance(room, int) and room < extent and size > 0:
         raise node.error(
             f"spatial dimension {i}: expected at least {extent} elements under the window, got {size} with padding"
             f" {pads[0]} + {pads[1]}"
@@ -78,6 +96,13 @@ def kernel_shape(node: Node, weight: tuple[Dim, ...] | None, rank: int) -> tuple
     if len(kernel) != rank or any(k < 1 for k in kernel):
         raise node.error(f"kernel_shape: expected {rank} numbers of at least 1, got {kernel}")
     return tuple(kernel)
+
+
+def open_kernel(node: Node, sizes: tuple[Dim, ...]) -> bool:
+    """True where only the run knows the size of the kernel, and nothing but the convolution needs it."""
+    if node.has_attribute("kernel_shape") or node.string("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return False
+    return any(isinstance(d, Expr) for d in sizes)
 
 
 def read_pads(node: Node, rank: int, name: str = "pads") -> Pads:
@@ -104,31 +129,21 @@ def fixed(node: Node, dim: Dim, what: str) -> int:
     return dim
 
 
-def _same(size: Dim, extent: int, stride: int, upper: bool) -> tuple[int, int]:
+def _same(size: Dim, extent: int, stride: int, upper: bool) -> tuple[Dim, Dim]:
     """Padding so that there are ceil(size / stride) windows."""
-    size = as_dim(size)
-    if isinstance(size, Expr):
-        if stride != 1:
-            raise Unsupported("auto_pad SAME over a symbolic dimension with a stride", "fix the input's shape")
-        total = extent - 1
-    else:
-        total = max(0, (-(-size // stride) - 1) * stride + extent - size)
-    small = total // 2
-    return (small, total - small) if upper else (total - small, small)
+    total = maximum((ceildiv(size, stride) - 1) * stride + extent - as_expr(size), 0)
+    small = floordiv(total, 2)
+    before, after = as_dim(small), as_dim(total - small)
+    return (before, after) if upper else (after, before)
 
 
-def _ceil_after(size: Dim, extent: int, stride: int, before: int, after: int) -> int:
+def _ceil_after(size: Dim, extent: int, stride: int, before: Dim, after: Dim) -> Dim:
     """Padding after so that flooring gives ceil mode's number of windows. As ONNX has it, a last window that would
     start in the padding after the data is dropped."""
-    size = as_dim(size)
     if stride == 1:
         return after
-    if isinstance(size, Expr):
-        raise Unsupported("ceil_mode over a symbolic dimension with a stride", "fix the input's shape")
-    padded = size + before + after
-    windows = -(-(padded - extent) // stride) + 1
-    if (windows - 1) * stride >= size + before:
-        windows -= 1
-    if (padded - extent) // stride + 1 == windows:
+    ahead = as_expr(size) + before
+    windows = minimum(ceildiv(ahead + after - extent, stride), floordiv(ahead - 1, stride)) + 1
+    if windows == floordiv(ahead + after - extent, stride) + 1:
         return after
-    return max(0, (windows - 1) * stride + extent - size - before)
+    return as_dim(maximum((windows - 1) * stride + extent - ahead, 0))

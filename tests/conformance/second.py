@@ -4,11 +4,14 @@ ONNX's reference evaluator says what comes out. Where it refuses the inputs, the
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx.reference import ReferenceEvaluator
+
+from planish.onnx_backend import made_symbolic
 
 from .cases import Case
 from .ranks import rank_inputs
@@ -28,9 +31,10 @@ def second_shape(
         return []
     fixed = {*rank_inputs(model), *(n for node in model.graph.node for n in _lists(node))}
     names = [i.name for i in model.graph.input]
-    # Integers are often shapes and places: they stay as they are, and so do the sizes of dimension 1, which broadcasts.
-    grown = [x if n in fixed or x.dtype.kind in "iu" else _grown(x) for n, x in zip(names, inputs, strict=False)]
-    if all(a.shape == b.shape for a, b in zip(inputs, grown, strict=True)):
+    size = _common(inputs)
+    # One size grows wherever it occurs. Shapes and places that are inputs stay as they are: their length is a rank.
+    grown = [x if n in fixed else _grown(x, size) for n, x in zip(names, inputs, strict=False)]
+    if size is None or not _legal(model, dict(zip(names, grown, strict=False))):
         return []
     try:
         with warnings.catch_warnings():
@@ -50,10 +54,39 @@ def _lists(node: onnx.NodeProto) -> list[str]:
     return [] if first is None else list(node.input[first:])
 
 
-def _grown(x: np.ndarray) -> np.ndarray:
-    """`x` with one more row, a copy of the first, along the first dimension above 1."""
-    axis = next((i for i, n in enumerate(x.shape) if n > 1), None)
-    return x if axis is None else np.concatenate([x, np.take(x, range(_GROWTH), axis)], axis)
+def _common(inputs: list[Any]) -> int | None:
+    """The size that grows: the first one above 1 of an input of numbers that is no integer, else of any input."""
+    real = [x for x in inputs if x.dtype.kind not in "iu"] or inputs
+    return next((n for x in real for n in x.shape if n > 1), None)
+
+
+def _grown(x: np.ndarray, size: int | None) -> np.ndarray:
+    """`x` with one more row, a copy of the first, along every dimension of `size`."""
+    for axis in (i for i, n in enumerate(x.shape) if n == size):
+        x = np.concatenate([x, np.take(x, range(_GROWTH), axis)], axis)
+    return x
+
+
+def _legal(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> bool:
+    """False where ONNX Runtime says that the inputs do not fit: the reference evaluator, which is NumPy underneath,
+    takes sizes of a Split that do not add up, or boxes of five numbers. What ONNX Runtime does not know it does not
+    judge."""
+    loose = made_symbolic(model)
+    try:
+        session = onnxruntime.InferenceSession(loose.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
+    except Exception:
+        return True  # it does not have the operator, or not for these types
+    try:
+        session.run(None, inputs)
+    except Exception:
+        return False
+    return True
+
+
+def _quiet() -> Any:
+    options: Any = cast("Any", onnxruntime).SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return options
 
 
 def _alike(case: Case, found: Any, wanted: list[Any]) -> bool:

@@ -302,8 +302,9 @@ class HostWhere(HostOp, name="host.where"):
     sizes: tuple[str, ...] = ()
 
     def reference(self, *operands: Any) -> Any:
-        condition, x, y = operands
-        chosen: Any = np.where(condition, x, y)
+        condition, x, y = np.broadcast_arrays(*operands)
+        chosen = y.copy()
+        np.copyto(chosen, x, where=condition.astype(np.bool_))
         return chosen
 
 
