@@ -147,7 +147,7 @@ def message(model: Path, result: Comparison) -> str:
         return f"{model}: output {bad.name} differs from {result.against}: {_words(bad)}; no layer alone does"
     worst = max(layer.results, key=lambda d: d.l2)
     what = "its inputs are right" if layer.introduces else "an input of it is off, too"
-    together = f"; only in one kernel with {', '.join(layer.inside[:4])}" if layer.inside else ""
+    together = f"; the same kernel computes {', '.join(layer.inside[:4])}" if layer.inside else ""
     return (
         f"{model}: the first layer that differs from {result.against} is {layer.node.label} ({layer.node.operator}): "
         f"{_words(worst)}; {what}{together}"
