@@ -87,7 +87,7 @@ def _emit_kernels(
         if symbol not in symbols:
             symbols[symbol] = call.kernel
             done.texts.append(code.text)
-            build.add(call.kernel, code.text)
+            build.add(call.kernel, code.text, quick=bool(kernel.attributes.get("minor")))
     return done
 
 
@@ -154,9 +154,9 @@ class _Build:
         self._objects: dict[str, bytes] = {}
         self._missing: list[str] = []
 
-    def add(self, name: str, text: str) -> None:
-        """One more text; `name` is what an error shows."""
-        key = digest(self._version, text)
+    def add(self, name: str, text: str, quick: bool = False) -> None:
+        """One more text; `name` is what an error shows; `quick`: with few of LLVM's passes."""
+        key = digest(self._version + " quick" * quick, text)
         self._keys.append(key)
         if key in self._objects or key in self._missing:
             return
@@ -164,7 +164,7 @@ class _Build:
             self._objects[key] = found
         else:
             self._missing.append(key)
-            self._crew.add(Job(name, text))
+            self._crew.add(Job(name, text, quick))
 
     def finish(self) -> tuple[list[bytes], int]:
         """Objects of the texts in their order, and how many of them the cache had."""

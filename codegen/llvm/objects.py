@@ -52,6 +52,9 @@ def optimise(text: str, machine: llvm.TargetMachine, opt: int) -> llvm.ModuleRef
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=min(opt, 2))
+    if opt == 0:  # a quarter of the time; what the other passes would find is not there in our code, or rare
+        _short(machine, module, options)
+        return module
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
@@ -61,10 +64,20 @@ def optimise(text: str, machine: llvm.TargetMachine, opt: int) -> llvm.ModuleRef
     return module
 
 
+def _short(machine: llvm.TargetMachine, module: llvm.ModuleRef, options: llvm.PipelineTuningOptions) -> None:
+    """Run the passes that our own code needs most."""
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, llvm.create_pass_builder(machine, options))
+
+
 def compile_object(text: str, target: TargetInfo, opt: int = 3) -> bytes:
-    """A relocatable ELF object of the LLVM IR `text`, the same for the same text. Raises `PlanishError` when LLVM
-    rejects the text or the object would need a function that is not there when it is linked."""
-    machine = target_machine(target, opt)
+    """A relocatable ELF object of the LLVM IR `text`, the same for the same text; `opt` 0 takes the fewest passes.
+    Raises `PlanishError` when LLVM rejects the text or the object would need a function that is not there when it is
+    linked."""
+    machine = target_machine(target, max(1, opt))
     module = optimise(text, machine, opt)
     body = machine.emit_object(module)
     unknown = sorted(undefined_symbols(body) - LIBM_SYMBOLS - _RUNTIME)

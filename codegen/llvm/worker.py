@@ -26,10 +26,11 @@ WORTH_A_CHILD = 4  # jobs that pay for starting a process
 
 @dataclass(frozen=True)
 class Job:
-    """LLVM IR text to compile; `name` is what an error shows."""
+    """LLVM IR text to compile; `name` is what an error shows; `quick`: with few of LLVM's passes."""
 
     name: str
     text: str
+    quick: bool = False
 
 
 class Crew:
@@ -61,7 +62,7 @@ class Crew:
     def finish(self) -> list[bytes]:
         """The objects of all jobs, in their order; the same for any number of workers. Raises `PlanishError`."""
         if not self._children:
-            return [compile_object(job.text, self._target, self._opt) for job in self._jobs]
+            return [compile_object(job.text, self._target, 0 if job.quick else self._opt) for job in self._jobs]
         self._end()
         if self._failures:
             raise PlanishError(self._failures[0])
@@ -91,7 +92,7 @@ class Crew:
                 if index < 0:
                     break
                 job = self._jobs[index]
-                request = {"text": job.text, "target": asdict(self._target), "opt": self._opt}
+                request = {"text": job.text, "target": asdict(self._target), "opt": 0 if job.quick else self._opt}
                 try:
                     _send(child.stdin, json.dumps(request).encode())
                     status, *answer = _receive(child.stdout)

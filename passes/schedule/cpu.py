@@ -8,6 +8,7 @@ reduction's vectors are reused (rows) are tiled so that the accumulators fill th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...ir.core import Module
@@ -22,6 +23,7 @@ from .tiles import Traffic, halved, panel_vectors, row_block, row_limit, row_til
 from .windows import ROW, Window, unrolled, window_schedule
 
 _MICROSECONDS = 5.0  # what a thread's part of a stage should at least be worth
+_FEW_REGISTERS = 4  # tiles for so few are a tenth of the code, and compile in a tenth of the time
 _LINE = 8  # neighbours in a line of memory that a transposing tile takes at once
 _PER_MICROSECOND = 3000.0  # vector instructions
 
@@ -30,16 +32,33 @@ class ScheduleCpu(Pass, name="schedule-cpu"):
     """Choose how every stage of every kernel runs: lanes, register tiles, order of loops, parallel loops."""
 
     plain: bool = False
+    most: int = 192  # kernels that get large tiles; where there are more, the others get small ones
 
     def run(self, module: Module) -> bool:
         target = self.context.target
         kernels = [f for f in module.functions.values() if isinstance(f, Kernel)]
+        minor = set[Kernel]() if self.plain or target is None else minor_kernels(kernels, self.most, target)
         for kernel in kernels:
-            if not self.plain and target is not None:
+            if kernel in minor and target is not None:
+                kernel.attributes["minor"] = True
+                schedule_kernel(kernel, replace(target, vector_registers=_FEW_REGISTERS))
+            elif not self.plain and target is not None:
                 schedule_kernel(kernel, target)
                 if self.context.measured is not None:  # schedules that were faster than these
                     self.context.measured.apply(kernel, target, self.context.threads)
         return bool(kernels)
+
+
+def minor_kernels(kernels: Sequence[Kernel], most: int, target: TargetInfo) -> set[Kernel]:
+    """Of more than `most` kernels those that are estimated to cost least, at least all beyond `most`: compiling each
+    takes as long as running it a million times, and each is a small part of the whole. The more kernels there are, the
+    fewer are compiled with full effort (from twice `most` on none), so that thousands take a minute."""
+    full = max(0, most - max(0, len(kernels) - most))
+    if len(kernels) <= full:
+        return set()
+    stages = {k: [op for op in k.body if isinstance(op, Stage)] for k in kernels}
+    costs = {k: sum(Costs(op, target).best(op).cost for op in found) for k, found in stages.items()}
+    return set(sorted(kernels, key=lambda k: -costs[k])[full:])
 
 
 def schedule_kernel(kernel: Kernel, target: TargetInfo) -> None:
