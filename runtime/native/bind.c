@@ -25,8 +25,8 @@ static void describe_dims(char *text, size_t size, const planish_module *module,
       used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, comma, dims[d]);
     } else {
       const char *name = planish_quote(&quoted, module->symbols[-(dims[d] + 1)]) + 1; /* without the quotes */
-      used += (size_t)snprintf(text + used, size - used, "%s%.*s", comma, (int)(strlen(name) < 40 ? strlen(name) - 1 : 40),
-                               name);
+      used += (size_t)snprintf(text + used, size - used, "%s%.*s", comma,
+                               (int)(strlen(name) < 40 ? strlen(name) - 1 : 40), name);
     }
   }
   if (used + 2 <= size) memcpy(text + used, "]", 2);
@@ -91,7 +91,8 @@ static planish_status check(planish_context *context, const char *what, const pl
   int64_t bytes = planish_tensor_bytes(type->dtype, tensor->ndim, tensor->shape);
   if (bytes < 0) return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: too large", what, name);
   if (!planish_is_row_major(tensor))
-    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: strides: expected row-major order; copy it", what, name);
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: strides: expected row-major order; copy it", what,
+                       name);
   if (bytes && !tensor->data)
     return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s %s: data: expected a pointer, got NULL", what, name);
   uintptr_t size = planish_alignment_of(type->dtype);
@@ -161,7 +162,8 @@ planish_status planish_set_output(planish_context *context, int32_t index, const
 int32_t planish_output_rank(const planish_context *context, int32_t index) {
   const planish_module *module = context->module;
   if (!context->inferred || index < 0 || (uint32_t)index >= module->n_outputs) return -1;
-  return module->plan && context->outputs[index].object ? context->outputs[index].tensor.ndim : module->outputs[index].rank;
+  return module->plan && context->outputs[index].object ? context->outputs[index].tensor.ndim
+                                                        : module->outputs[index].rank;
 }
 
 /* The shape of a plan's output: what came out, or what the symbols that the inputs bind say. */
@@ -189,7 +191,8 @@ planish_status planish_get_output(planish_context *context, int32_t index, plani
   planish_quoted name;
   if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
   if (!context->prepared)
-    return planish_say(&context->message, PLANISH_NOT_READY, "outputs: the model has not been run on what is bound now");
+    return planish_say(&context->message, PLANISH_NOT_READY,
+                       "outputs: the model has not been run on what is bound now");
   if (context->outputs[index].tensor.ndim < 0)
     return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
                        "output %s: kind: expected a tensor, got %.80s; use planish_get_output_value",
@@ -205,7 +208,8 @@ static void delete_taken(planish_managed_tensor *self) {
 
 /* A managed tensor with its shape, and room for `bytes` of data, behind it. */
 static planish_managed_tensor *make_taken(const planish_tensor *view, int64_t bytes) {
-  size_t shape_bytes = ((size_t)view->ndim * sizeof(int64_t) + 63) / 64 * 64, head = (sizeof(planish_managed_tensor) + 63) / 64 * 64;
+  size_t shape_bytes = ((size_t)view->ndim * sizeof(int64_t) + 63) / 64 * 64,
+         head = (sizeof(planish_managed_tensor) + 63) / 64 * 64;
   void *memory = NULL;
   if (posix_memalign(&memory, 64, head + shape_bytes + (size_t)bytes + 64)) return NULL;
   planish_managed_tensor *taken = memory;
@@ -226,7 +230,8 @@ planish_status planish_take_output(planish_context *context, int32_t index, plan
   if (status) return status;
   planish_slot *slot = &context->outputs[index];
   if (slot->bound)
-    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %d: it is in the caller's own memory", index);
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %d: it is in the caller's own memory",
+                       index);
   /* What a plan made is copied: others may hold it. */
   planish_managed_tensor *taken = make_taken(&view, slot->object ? slot->bytes : 0);
   if (!taken) return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %d: out of memory", index);

@@ -28,15 +28,16 @@ static bool missing_inputs(const planish_model *model, const planish_options *op
   return true;
 }
 
-static bool bind_tensor(planish_context *context, const planish_model *model, const planish_options *options, int32_t index,
-                        planish_array *array) {
+static bool bind_tensor(planish_context *context, const planish_model *model, const planish_options *options,
+                        int32_t index, planish_array *array) {
   planish_message message;
   planish_tensor tensor = as_tensor(array);
   planish_io io;
   planish_quoted name;
   planish_input_info(model, index, &io);
   if (array->is_text) {
-    planish_say(&message, PLANISH_OK, "input %s: type: expected %s, got texts", planish_quote(&name, io.name), io.dtype_name);
+    planish_say(&message, PLANISH_OK, "input %s: type: expected %s, got texts", planish_quote(&name, io.name),
+                io.dtype_name);
     return planish_cli_fail(options, message.text), false;
   }
   if (!planish_set_input(context, index, &tensor)) return true;
@@ -66,7 +67,8 @@ static bool bind(planish_context *context, const planish_model *model, const pla
     planish_io io;
     planish_input_info(model, i, &io);
     if (planish_is_tensor_type(io.dtype_name) || !planish_cli_has_input(&io, arrays)) continue;
-    if (planish_cli_bind_value(context, i, &io, arrays, &message)) return planish_cli_fail(options, message.text), false;
+    if (planish_cli_bind_value(context, i, &io, arrays, &message))
+      return planish_cli_fail(options, message.text), false;
   }
   return true;
 }
@@ -148,7 +150,8 @@ static int write_outputs(const planish_model *model, planish_context *context, c
     planish_value value;
     planish_io io;
     planish_output_info(model, i, &io);
-    if (planish_get_output_value(context, i, &value)) status = planish_cli_fail(options, planish_context_error(context));
+    if (planish_get_output_value(context, i, &value))
+      status = planish_cli_fail(options, planish_context_error(context));
     else if (!options->output && value.kind == PLANISH_TENSOR) print_summary(io.name, &value.as.tensor);
     else if (!options->output) planish_cli_print_value(io.name, &value);
     else if (!planish_cli_flatten(io.name, &value, &arrays)) status = planish_cli_fail(options, "out of memory");

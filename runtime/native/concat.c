@@ -4,17 +4,20 @@
 
 #include "host.h"
 
-planish_status planish_concat(planish_host *host, uint32_t count, planish_object *const *x, int64_t axis, planish_object **out) {
+planish_status planish_concat(planish_host *host, uint32_t count, planish_object *const *x, int64_t axis,
+                              planish_object **out) {
   int64_t shape[PLANISH_MAX_RANK], total = 0;
   planish_shape_text one, other;
   int32_t at = planish_axis(host, axis, x[0]->rank);
   if (at < 0) return PLANISH_FAILED;
   for (uint32_t k = 0; k < count; k++) {
-    bool same = x[k]->kind == x[0]->kind && x[k]->rank == x[0]->rank && !memcmp(&x[k]->dtype, &x[0]->dtype, sizeof x[0]->dtype);
+    bool same =
+        x[k]->kind == x[0]->kind && x[k]->rank == x[0]->rank && !memcmp(&x[k]->dtype, &x[0]->dtype, sizeof x[0]->dtype);
     for (int32_t d = 0; same && d < x[0]->rank; d++) same = d == at || x[k]->shape[d] == x[0]->shape[d];
     if (!same || __builtin_add_overflow(total, x[k]->shape[at], &total))
       return planish_host_fail(host, PLANISH_FAILED, "concatenation along axis %d: %s does not fit behind %s", at,
-                               planish_show_shape(&other, x[k]->rank, x[k]->shape), planish_show_shape(&one, x[0]->rank, x[0]->shape));
+                               planish_show_shape(&other, x[k]->rank, x[k]->shape),
+                               planish_show_shape(&one, x[0]->rank, x[0]->shape));
   }
   memcpy(shape, x[0]->shape, (size_t)x[0]->rank * sizeof *shape);
   shape[at] = total;

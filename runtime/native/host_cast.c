@@ -19,7 +19,8 @@ static bool reads_back(const char *text, double value, float_kind kind) {
   if (kind.bits == 32) return strtof(text, NULL) == (float)value;
   double read = strtod(text, NULL);
   if (kind.bits == 64) return read == value;
-  return (kind.brain ? planish_bf16_bits(read) : planish_f16_bits(read)) == (kind.brain ? planish_bf16_bits(value) : planish_f16_bits(value));
+  return (kind.brain ? planish_bf16_bits(read) : planish_f16_bits(read)) ==
+         (kind.brain ? planish_bf16_bits(value) : planish_f16_bits(value));
 }
 
 /* As Python and NumPy write floats: the fewest digits that read back; positional from 1e-4 up to 1e16. */
@@ -43,7 +44,8 @@ static void format_float(double value, float_kind kind, char *text, size_t size)
   mantissa[count] = 0;
   const char *sign = signbit(value) ? "-" : "";
   if (value != 0 && (exponent < -4 || exponent >= 16)) {
-    snprintf(text, size, "%s%c%s%se%c%02d", sign, mantissa[0], count > 1 ? "." : "", mantissa + 1, exponent < 0 ? '-' : '+', abs(exponent));
+    snprintf(text, size, "%s%c%s%se%c%02d", sign, mantissa[0], count > 1 ? "." : "", mantissa + 1,
+             exponent < 0 ? '-' : '+', abs(exponent));
   } else if (exponent < 0) {
     snprintf(text, size, "%s0.%.*s%s", sign, -exponent - 1, "0000", mantissa);
   } else if (count <= exponent + 1) {
@@ -58,7 +60,8 @@ static bool format_number(const planish_object *x, int64_t index, char *text, si
   if (code == 6) snprintf(text, size, "%s", planish_int_at(x, index) ? "True" : "False");
   else if (code == 0) snprintf(text, size, "%" PRId64, planish_int_at(x, index));
   else if (code == 1) snprintf(text, size, "%" PRIu64, (uint64_t)planish_int_at(x, index));
-  else if (code == 2 || code == 4) format_float(planish_number_at(x, index), (float_kind){x->dtype.bits, code == 4}, text, size);
+  else if (code == 2 || code == 4)
+    format_float(planish_number_at(x, index), (float_kind){x->dtype.bits, code == 4}, text, size);
   else return false;
   return true;
 }
@@ -73,7 +76,8 @@ PLANISH_HOST_FUNCTION(to_string) {
   planish_status status = PLANISH_OK;
   for (int64_t i = 0; i < x->count && !status; i++) {
     char text[64];
-    if (!format_number(x, i, text, sizeof text)) status = planish_host_fail(host, PLANISH_FAILED, "this element type has no text");
+    if (!format_number(x, i, text, sizeof text))
+      status = planish_host_fail(host, PLANISH_FAILED, "this element type has no text");
     if (!status) status = planish_put_text(host, out[0], text, strlen(text));
     if (!status) status = planish_host_tick(host);
   }
@@ -103,12 +107,16 @@ static bool is_number(const char *at) {
 static bool parse_integer(const char *text, planish_object *out, int64_t index) {
   int bits = out->dtype.bits;
   bool negative = *text == '-', is_signed = out->dtype.code == 0;
-  uint64_t value = 0, most = is_signed ? (UINT64_C(1) << (bits - 1)) - !negative : bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+  uint64_t value = 0, most = is_signed    ? (UINT64_C(1) << (bits - 1)) - !negative
+                             : bits == 64 ? UINT64_MAX
+                                          : (UINT64_C(1) << bits) - 1;
   const char *at = text + (*text == '-' || *text == '+');
   bool plain = *at != 0;
   for (; *at && plain; at++) {
     plain = *at >= '0' && *at <= '9';
-    if (plain && (__builtin_mul_overflow(value, UINT64_C(10), &value) || __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value))) return false;
+    if (plain && (__builtin_mul_overflow(value, UINT64_C(10), &value) ||
+                  __builtin_add_overflow(value, (uint64_t)(*at - '0'), &value)))
+      return false;
   }
   if (!plain) { /* "1e3", "2.0" */
     double real = strtod(text, NULL);
@@ -160,7 +168,8 @@ PLANISH_HOST_FUNCTION(from_string) {
     if (good) memcpy(text, from, (size_t)length);
     text[good ? length : 0] = 0;
     if (!good || !parse_number(text, out[0], i))
-      status = planish_host_fail(host, PLANISH_FAILED, "text %" PRId64 ": expected a number for %s, got %s", i, dtype, planish_quote(&shown, text));
+      status = planish_host_fail(host, PLANISH_FAILED, "text %" PRId64 ": expected a number for %s, got %s", i, dtype,
+                                 planish_quote(&shown, text));
     if (!status) status = planish_host_tick(host);
   }
   if (plain) uselocale(before), freelocale(plain);

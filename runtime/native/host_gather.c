@@ -65,7 +65,8 @@ static planish_status gather(planish_host *host, const planish_object *x, const 
   *out = planish_host_like(host, x, rank, shape);
   if (!*out) return PLANISH_OUT_OF_MEMORY;
   if (!(*out)->count) return PLANISH_OK;
-  int64_t outer = planish_product(x->shape, 0, axis), size = x->shape[axis], inner = planish_product(x->shape, axis + 1, x->rank);
+  int64_t outer = planish_product(x->shape, 0, axis), size = x->shape[axis],
+          inner = planish_product(x->shape, axis + 1, x->rank);
   for (int64_t o = 0; o < outer; o++)
     for (int64_t i = 0; i < index->count; i++) {
       int64_t at = planish_index(host, planish_int_at(index, i), size);
@@ -103,7 +104,8 @@ PLANISH_HOST_FUNCTION(gather_elements) {
   if (axis < 0) return PLANISH_FAILED;
   bool fits = index->rank == x->rank;
   for (int32_t d = 0; fits && d < x->rank; d++) fits = d == axis || index->shape[d] <= x->shape[d];
-  if (!fits) return planish_host_fail(host, PLANISH_FAILED, "index: expected the shape of the data, but along axis %d", axis);
+  if (!fits)
+    return planish_host_fail(host, PLANISH_FAILED, "index: expected the shape of the data, but along axis %d", axis);
   out[0] = planish_host_like(host, x, index->rank, index->shape);
   planish_status status = out[0] ? PLANISH_OK : PLANISH_OUT_OF_MEMORY;
   for (int64_t i = 0; i < index->count && !status; i++) {
@@ -124,7 +126,8 @@ static planish_status gather_nd(planish_host *host, const planish_object *x, con
                                 planish_object **out) {
   int64_t depth = index->rank ? index->shape[index->rank - 1] : 0, shape[PLANISH_MAX_RANK];
   int32_t rank = 0;
-  bool fits = index->rank >= 1 && batch >= 0 && batch < index->rank && batch <= x->rank && depth >= 1 && depth <= x->rank - batch;
+  bool fits = index->rank >= 1 && batch >= 0 && batch < index->rank && batch <= x->rank && depth >= 1 &&
+              depth <= x->rank - batch;
   for (int64_t d = 0; fits && d < batch; d++) fits = x->shape[d] == index->shape[d];
   if (!fits) return planish_host_fail(host, PLANISH_FAILED, "index: its shape does not fit the data");
   if (!join_shapes(host, shape, &rank, index->shape, index->rank - 1) ||
@@ -156,14 +159,16 @@ PLANISH_HOST_FUNCTION(gather_nd) {
 
 PLANISH_HOST_FUNCTION(where) {
   const planish_object *condition = planish_tensor_operand(host, in, 0, "bool");
-  const planish_object *x = condition ? planish_array_operand(host, in, 1) : NULL, *y = x ? planish_array_operand(host, in, 2) : NULL;
+  const planish_object *x = condition ? planish_array_operand(host, in, 1) : NULL,
+                       *y = x ? planish_array_operand(host, in, 2) : NULL;
   int64_t shape[PLANISH_MAX_RANK];
   int32_t rank;
   (void)step;
   if (!y) return PLANISH_FAILED;
   if (x->kind != y->kind || memcmp(&x->dtype, &y->dtype, sizeof x->dtype))
     return planish_host_fail(host, PLANISH_FAILED, "operands 1 and 2 differ in type");
-  if (!planish_broadcast(host, 3, (const planish_object *const[]){condition, x, y}, &rank, shape)) return PLANISH_FAILED;
+  if (!planish_broadcast(host, 3, (const planish_object *const[]){condition, x, y}, &rank, shape))
+    return PLANISH_FAILED;
   out[0] = planish_host_like(host, x, rank, shape);
   planish_status status = out[0] ? PLANISH_OK : PLANISH_OUT_OF_MEMORY;
   for (int64_t i = 0; !status && i < out[0]->count; i++) {

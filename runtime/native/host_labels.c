@@ -48,7 +48,8 @@ static uint64_t hash_of(key k) {
 static int64_t find(const dictionary *d, key wanted) {
   for (uint64_t at = hash_of(wanted) & d->mask; d->table[at]; at = (at + 1) & d->mask) {
     key other = key_at(d->keys, d->table[at] - 1, d->keys);
-    if (other.bits == wanted.bits && (!wanted.text || !memcmp(wanted.text, other.text, (size_t)wanted.bits))) return d->table[at] - 1;
+    if (other.bits == wanted.bits && (!wanted.text || !memcmp(wanted.text, other.text, (size_t)wanted.bits)))
+      return d->table[at] - 1;
   }
   return -1;
 }
@@ -90,10 +91,12 @@ static dictionary *make_dictionary(planish_host *host, planish_object *keys, pla
 /* `out` [filled...] gets the values of an attribute; numbers are converted. */
 static planish_status put_attribute(planish_host *host, const planish_attribute *from, planish_object *out) {
   planish_object *tensor = NULL;
-  if (from->kind == PLANISH_ATTRIBUTE_TENSOR && !(tensor = planish_constant_object(host, from->data))) return PLANISH_OUT_OF_MEMORY;
+  if (from->kind == PLANISH_ATTRIBUTE_TENSOR && !(tensor = planish_constant_object(host, from->data)))
+    return PLANISH_OUT_OF_MEMORY;
   bool texts = tensor ? tensor->kind == PLANISH_OBJECT_STRINGS : from->kind == PLANISH_ATTRIBUTE_STRINGS;
   planish_status status = PLANISH_OK;
-  if (texts != (out->kind == PLANISH_OBJECT_STRINGS)) status = planish_host_fail(host, PLANISH_FAILED, "attribute %s: expected values of another type", from->name);
+  if (texts != (out->kind == PLANISH_OBJECT_STRINGS))
+    status = planish_host_fail(host, PLANISH_FAILED, "attribute %s: expected values of another type", from->name);
   int64_t count = tensor ? tensor->count : from->count;
   if (!status && texts && tensor) status = planish_put(host, out, tensor, 0, count);
   for (int64_t i = 0; i < count && !status && !(texts && tensor); i++) {
@@ -104,8 +107,13 @@ static planish_status put_attribute(planish_host *host, const planish_attribute 
     } else {
       bool whole = tensor ? tensor->dtype.code != 2 && tensor->dtype.code != 4 : from->kind == PLANISH_ATTRIBUTE_INTS;
       int64_t integer = !whole ? 0 : tensor ? planish_int_at(tensor, i) : planish_attribute_int(from, (uint32_t)i);
-      if (whole && planish_is_dtype(out, "i64")) ((int64_t *)out->data)[out->filled++] = integer; /* doubles have 53 bits */
-      else planish_store_number(out, out->filled++, whole ? (double)integer : tensor ? planish_number_at(tensor, i) : planish_attribute_float(from, (uint32_t)i));
+      if (whole && planish_is_dtype(out, "i64"))
+        ((int64_t *)out->data)[out->filled++] = integer; /* doubles have 53 bits */
+      else
+        planish_store_number(out, out->filled++,
+                             whole    ? (double)integer
+                             : tensor ? planish_number_at(tensor, i)
+                                      : planish_attribute_float(from, (uint32_t)i));
     }
   }
   planish_release(tensor);
@@ -119,7 +127,8 @@ static int64_t attribute_count(const planish_attribute *from) {
 }
 
 /* The values of an attribute, and room for `more`, as `dtype`; NULL: as i64, f64 or strings, whichever they are. */
-static planish_object *attribute_object(planish_host *host, const planish_attribute *from, const char *dtype, int64_t more) {
+static planish_object *attribute_object(planish_host *host, const planish_attribute *from, const char *dtype,
+                                        int64_t more) {
   int64_t count = attribute_count(from) + more;
   if (!dtype) {
     const char *name = from->kind == PLANISH_ATTRIBUTE_TENSOR ? ((const planish_constant *)from->data)->dtype : "";
@@ -127,7 +136,8 @@ static planish_object *attribute_object(planish_host *host, const planish_attrib
     bool real = from->kind == PLANISH_ATTRIBUTE_FLOATS || name[0] == 'f' || name[0] == 'b';
     dtype = text ? "string" : real ? "f64" : "i64";
   }
-  planish_object *made = strcmp(dtype, "string") ? planish_host_tensor(host, dtype, 1, &count) : planish_host_strings(host, 1, &count);
+  planish_object *made =
+      strcmp(dtype, "string") ? planish_host_tensor(host, dtype, 1, &count) : planish_host_strings(host, 1, &count);
   if (!made || !put_attribute(host, from, made)) return made;
   planish_release(made);
   return NULL;
@@ -137,14 +147,17 @@ static planish_object *attribute_object(planish_host *host, const planish_attrib
 static dictionary *label_dictionary(planish_host *host, const planish_step *step) {
   dictionary *d = planish_find_kept(host, step);
   if (d) return d;
-  const planish_attribute *keys = planish_find_attribute(step, "keys"), *values = planish_find_attribute(step, "values");
+  const planish_attribute *keys = planish_find_attribute(step, "keys"),
+                          *values = planish_find_attribute(step, "values");
   const planish_attribute *otherwise = planish_find_attribute(step, "default");
   const char *dtype = planish_string_attribute(step, "dtype", "i64");
   if (!keys || !values || attribute_count(keys) != attribute_count(values))
     return planish_host_fail(host, PLANISH_FAILED, "expected as many values as keys"), NULL;
-  planish_object *from = attribute_object(host, keys, NULL, 0), *to = from ? attribute_object(host, values, dtype, 1) : NULL;
+  planish_object *from = attribute_object(host, keys, NULL, 0),
+                 *to = from ? attribute_object(host, values, dtype, 1) : NULL;
   planish_status status = to ? PLANISH_OK : PLANISH_FAILED;
-  if (!status) status = otherwise && otherwise->count ? put_attribute(host, otherwise, to) : planish_put_nothing(host, to, 1);
+  if (!status)
+    status = otherwise && otherwise->count ? put_attribute(host, otherwise, to) : planish_put_nothing(host, to, 1);
   if (status || to->filled != to->count) {
     if (!status) planish_host_fail(host, PLANISH_FAILED, "expected one default value");
     planish_release(from);
@@ -157,7 +170,8 @@ static dictionary *label_dictionary(planish_host *host, const planish_step *step
 
 static bool same_kind(planish_host *host, const planish_object *x, const planish_object *keys) {
   if ((x->kind == PLANISH_OBJECT_STRINGS) == (keys->kind == PLANISH_OBJECT_STRINGS)) return true;
-  planish_host_fail(host, PLANISH_FAILED, "operand 0: expected %s like the keys", keys->kind == PLANISH_OBJECT_STRINGS ? "strings" : "numbers");
+  planish_host_fail(host, PLANISH_FAILED, "operand 0: expected %s like the keys",
+                    keys->kind == PLANISH_OBJECT_STRINGS ? "strings" : "numbers");
   return false;
 }
 
@@ -192,7 +206,8 @@ PLANISH_HOST_FUNCTION(category_mapper) {
   dictionary *from = x ? attribute_dictionary(host, step, to_numbers ? "cats_strings" : "cats_int64s") : NULL;
   dictionary *to = from ? attribute_dictionary(host, step, to_numbers ? "cats_int64s" : "cats_strings") : NULL;
   if (!to) return PLANISH_FAILED;
-  if (from->keys->count != to->keys->count) return planish_host_fail(host, PLANISH_FAILED, "the categories differ in number");
+  if (from->keys->count != to->keys->count)
+    return planish_host_fail(host, PLANISH_FAILED, "the categories differ in number");
   if (!to_numbers && x->dtype.code != 0) return planish_host_fail(host, PLANISH_FAILED, "operand 0: expected i64");
   int64_t missing = planish_int_attribute(step, "default_int64", -1);
   const char *text = planish_string_attribute(step, "default_string", "_Unused");
@@ -213,19 +228,22 @@ PLANISH_HOST_FUNCTION(one_hot_encoder) {
   dictionary *d = x ? attribute_dictionary(host, step, "cats") : NULL;
   int64_t shape[PLANISH_MAX_RANK];
   if (!d || !same_kind(host, x, d->keys)) return PLANISH_FAILED;
-  if (x->rank >= PLANISH_MAX_RANK) return planish_host_fail(host, PLANISH_FAILED, "rank: expected less than %d", PLANISH_MAX_RANK);
+  if (x->rank >= PLANISH_MAX_RANK)
+    return planish_host_fail(host, PLANISH_FAILED, "rank: expected less than %d", PLANISH_MAX_RANK);
   if (x->rank) memcpy(shape, x->shape, (size_t)x->rank * sizeof *shape);
   shape[x->rank] = d->keys->count;
   out[0] = planish_host_tensor(host, "f32", x->rank + 1, shape);
   if (!out[0]) return PLANISH_OUT_OF_MEMORY;
   memset(out[0]->data, 0, (size_t)out[0]->bytes);
   for (int64_t i = 0; i < x->count; i++) {
-    bool real = x->kind == PLANISH_OBJECT_TENSOR && (x->dtype.code == 2 || x->dtype.code == 4) && d->keys->dtype.code == 0;
+    bool real =
+        x->kind == PLANISH_OBJECT_TENSOR && (x->dtype.code == 2 || x->dtype.code == 4) && d->keys->dtype.code == 0;
     double value = real ? planish_number_at(x, i) : 0;
     bool whole = !real || (value == floor(value) && fabs(value) < 0x1p63); /* floats with integer categories */
     int64_t at = !whole ? -1 : find(d, real ? (key){NULL, (uint64_t)(int64_t)value} : key_at(x, i, d->keys));
     if (at >= 0) ((float *)out[0]->data)[i * d->keys->count + at] = 1;
-    if (at < 0 && !planish_int_attribute(step, "zeros", 1)) return planish_host_fail(host, PLANISH_FAILED, "element %" PRId64 " is none of the categories", i);
+    if (at < 0 && !planish_int_attribute(step, "zeros", 1))
+      return planish_host_fail(host, PLANISH_FAILED, "element %" PRId64 " is none of the categories", i);
   }
   return PLANISH_OK;
 }
@@ -242,7 +260,8 @@ static const planish_object *plain_map(planish_host *host, planish_object *const
 PLANISH_HOST_FUNCTION(dict_vectorizer) {
   const planish_object *map = plain_map(host, in);
   const planish_attribute *vocabulary = planish_find_attribute(step, "vocabulary");
-  if (!map || !vocabulary) return map ? planish_host_fail(host, PLANISH_FAILED, "attribute vocabulary is missing") : PLANISH_FAILED;
+  if (!map || !vocabulary)
+    return map ? planish_host_fail(host, PLANISH_FAILED, "attribute vocabulary is missing") : PLANISH_FAILED;
   dictionary *words = attribute_dictionary(host, step, "vocabulary");
   if (!words || !same_kind(host, map->keys, words->keys)) return PLANISH_FAILED;
   dictionary *d = make_dictionary(host, planish_retain(map->keys), NULL); /* of this map */
@@ -262,7 +281,8 @@ static int64_t *sort_keys(planish_host *host, const planish_object *map) {
   int64_t *order = planish_host_alloc(host, map->count, sizeof *order);
   for (int64_t i = 0; order && i < map->count; i++) {
     int64_t at = i;
-    for (; at > 0 && planish_int_at(map->keys, order[at - 1]) > planish_int_at(map->keys, i); at--) order[at] = order[at - 1];
+    for (; at > 0 && planish_int_at(map->keys, order[at - 1]) > planish_int_at(map->keys, i); at--)
+      order[at] = order[at - 1];
     order[at] = i;
     if (!planish_host_tick(host)) continue;
     free(order);
@@ -272,10 +292,12 @@ static int64_t *sort_keys(planish_host *host, const planish_object *map) {
 }
 
 static planish_status convert(planish_host *host, const planish_object *from, int64_t index, planish_object *to) {
-  if (to->kind == from->kind && (to->kind == PLANISH_OBJECT_STRINGS || !memcmp(&to->dtype, &from->dtype, sizeof to->dtype)))
+  if (to->kind == from->kind &&
+      (to->kind == PLANISH_OBJECT_STRINGS || !memcmp(&to->dtype, &from->dtype, sizeof to->dtype)))
     return planish_put(host, to, from, index, 1);
   if (to->kind == PLANISH_OBJECT_STRINGS || from->kind == PLANISH_OBJECT_STRINGS)
-    return planish_host_fail(host, PLANISH_FAILED, "values: expected those of the type that is asked for; cast them before");
+    return planish_host_fail(host, PLANISH_FAILED,
+                             "values: expected those of the type that is asked for; cast them before");
   planish_store_number(to, to->filled++, planish_number_at(from, index));
   return PLANISH_OK;
 }
@@ -286,7 +308,8 @@ PLANISH_HOST_FUNCTION(cast_map) {
   bool sparse = !strcmp(planish_string_attribute(step, "map_form", "DENSE"), "SPARSE");
   int64_t width = planish_int_attribute(step, "max_map", 1);
   if (!map) return PLANISH_FAILED;
-  if (!planish_is_dtype(map->keys, "i64")) return planish_host_fail(host, PLANISH_FAILED, "operand 0: expected a map from i64");
+  if (!planish_is_dtype(map->keys, "i64"))
+    return planish_host_fail(host, PLANISH_FAILED, "operand 0: expected a map from i64");
   int64_t *order = sort_keys(host, map), shape[2] = {1, sparse ? width : map->count}, next = 0;
   if (!order) return PLANISH_FAILED;
   out[0] = strcmp(dtype, "string") ? planish_host_tensor(host, dtype, 2, shape) : planish_host_strings(host, 2, shape);
@@ -295,7 +318,8 @@ PLANISH_HOST_FUNCTION(cast_map) {
     bool there = next < map->count && (!sparse || planish_int_at(map->keys, order[next]) == i);
     status = there ? convert(host, map->values, order[next++], out[0]) : planish_put_nothing(host, out[0], 1);
   }
-  if (!status && next < map->count) status = planish_host_fail(host, PLANISH_INDEX_OUT_OF_RANGE, "keys: expected 0 to %" PRId64, shape[1] - 1);
+  if (!status && next < map->count)
+    status = planish_host_fail(host, PLANISH_INDEX_OUT_OF_RANGE, "keys: expected 0 to %" PRId64, shape[1] - 1);
   free(order);
   return status;
 }
@@ -311,7 +335,8 @@ PLANISH_HOST_FUNCTION(zip_map) {
   planish_status status = out[0] ? PLANISH_OK : PLANISH_OUT_OF_MEMORY;
   for (int64_t r = 0; r < rows && !status; r++) {
     planish_object *values = planish_host_like(host, x, 1, &labels), *map = NULL;
-    if (values && !planish_put(host, values, x, r * labels, labels)) map = planish_map_new(host->budget, d->keys, values);
+    if (values && !planish_put(host, values, x, r * labels, labels))
+      map = planish_map_new(host->budget, d->keys, values);
     if (!map || !planish_sequence_add(out[0], map)) status = planish_host_no_memory(host);
     planish_release(values);
     planish_release(map);

@@ -70,7 +70,8 @@ PLANISH_HOST_FUNCTION(identity) {
 PLANISH_HOST_FUNCTION(shape) {
   const planish_object *x = planish_array_operand(host, in, 0);
   if (!x) return PLANISH_FAILED;
-  int64_t rank = x->rank, start = planish_int_attribute(step, "start", 0), end = planish_int_attribute(step, "end", rank);
+  int64_t rank = x->rank, start = planish_int_attribute(step, "start", 0),
+          end = planish_int_attribute(step, "end", rank);
   if (start < 0) start = start < -rank ? 0 : start + rank;
   if (end < 0) end = end < -rank ? 0 : end + rank;
   if (start > rank) start = rank;
@@ -92,7 +93,8 @@ PLANISH_HOST_FUNCTION(size) {
 /* ---- reshape ---- */
 static planish_status refuse_reshape(planish_host *host, const planish_object *x, int64_t rank, const int64_t *wanted) {
   planish_shape_text from, to;
-  return planish_host_fail(host, PLANISH_FAILED, "reshape: %s does not fit into %s", planish_show_shape(&from, x->rank, x->shape),
+  return planish_host_fail(host, PLANISH_FAILED, "reshape: %s does not fit into %s",
+                           planish_show_shape(&from, x->rank, x->shape),
                            planish_show_shape(&to, (int32_t)rank, wanted));
 }
 
@@ -119,9 +121,10 @@ PLANISH_HOST_FUNCTION(reshape) {
   const planish_object *x = planish_array_operand(host, in, 0);
   int64_t rank = 0, shape[PLANISH_MAX_RANK], *wanted = x ? planish_integers(host, in, 1, &rank) : NULL;
   if (!wanted) return PLANISH_FAILED;
-  planish_status status = rank > PLANISH_MAX_RANK
-                              ? planish_host_fail(host, PLANISH_FAILED, "rank: expected at most %d, got %" PRId64, PLANISH_MAX_RANK, rank)
-                              : resolve_shape(host, x, rank, wanted, planish_int_attribute(step, "allowzero", 0) != 0, shape);
+  planish_status status =
+      rank > PLANISH_MAX_RANK
+          ? planish_host_fail(host, PLANISH_FAILED, "rank: expected at most %d, got %" PRId64, PLANISH_MAX_RANK, rank)
+          : resolve_shape(host, x, rank, wanted, planish_int_attribute(step, "allowzero", 0) != 0, shape);
   free(wanted);
   return status ? status : reshaped(host, x, (int32_t)rank, shape, out);
 }
@@ -156,7 +159,8 @@ PLANISH_HOST_FUNCTION(squeeze) {
 }
 
 PLANISH_HOST_FUNCTION(unsqueeze) {
-  const planish_object *x = planish_array_operand(host, in, 0), *axes = x ? planish_tensor_operand(host, in, 1, NULL) : NULL;
+  const planish_object *x = planish_array_operand(host, in, 0),
+                       *axes = x ? planish_tensor_operand(host, in, 1, NULL) : NULL;
   bool chosen[PLANISH_MAX_RANK] = {false};
   int64_t shape[PLANISH_MAX_RANK], count;
   (void)step;
@@ -220,14 +224,16 @@ static void narrow(view *v, int32_t d, int64_t start, int64_t end, int64_t step)
   v->stride[d] = count > 1 ? v->stride[d] * step : 0; /* with one element the product might not fit */
 }
 
-static planish_status slice_all(planish_host *host, const planish_object *x, int64_t *const *parts, const int64_t *counts, view *v) {
+static planish_status slice_all(planish_host *host, const planish_object *x, int64_t *const *parts,
+                                const int64_t *counts, view *v) {
   bool seen[PLANISH_MAX_RANK] = {false};
   for (int64_t i = 0; i < counts[0]; i++) {
     int32_t axis = planish_axis(host, parts[2] ? parts[2][i] : i, x->rank);
     int64_t step = parts[3] ? parts[3][i] : 1;
     if (axis < 0) return PLANISH_FAILED;
     if (!step || seen[axis])
-      return planish_host_fail(host, PLANISH_FAILED, step ? "axis %d is given twice" : "step along axis %d: expected no 0", axis);
+      return planish_host_fail(host, PLANISH_FAILED,
+                               step ? "axis %d is given twice" : "step along axis %d: expected no 0", axis);
     seen[axis] = true;
     narrow(v, axis, parts[0][i], parts[1][i], step);
   }
@@ -244,7 +250,8 @@ PLANISH_HOST_FUNCTION(slice) {
     if (k >= 2 && !planish_maybe(step, in, k + 1)) continue;
     parts[k] = planish_integers(host, in, k + 1, &counts[k]);
     if (!parts[k]) status = PLANISH_FAILED;
-    else if (counts[k] != counts[0]) status = planish_host_fail(host, PLANISH_FAILED, "starts, ends, axes and steps differ in number");
+    else if (counts[k] != counts[0])
+      status = planish_host_fail(host, PLANISH_FAILED, "starts, ends, axes and steps differ in number");
   }
   if (!status) status = slice_all(host, x, parts, counts, &v);
   for (int k = 0; k < 4; k++) free(parts[k]);

@@ -25,7 +25,8 @@ static box corners(const nms *s, int64_t index) {
     float half_width = b[2] / 2, half_height = b[3] / 2;
     return (box){b[1] - half_height, b[0] - half_width, b[1] + half_height, b[0] + half_width};
   }
-  return (box){b[0] < b[2] ? b[0] : b[2], b[1] < b[3] ? b[1] : b[3], b[0] < b[2] ? b[2] : b[0], b[1] < b[3] ? b[3] : b[1]};
+  return (box){b[0] < b[2] ? b[0] : b[2], b[1] < b[3] ? b[1] : b[3], b[0] < b[2] ? b[2] : b[0],
+               b[1] < b[3] ? b[3] : b[1]};
 }
 
 static bool overlap(const nms *s, int64_t one, int64_t other) {
@@ -43,7 +44,8 @@ static bool overlap(const nms *s, int64_t one, int64_t other) {
 static void sort(const nms *s, int64_t count) {
   for (int64_t width = 1; width < count; width *= 2)
     for (int64_t start = 0; start < count; start += 2 * width) {
-      int64_t middle = start + width < count ? start + width : count, end = middle + width < count ? middle + width : count;
+      int64_t middle = start + width < count ? start + width : count,
+              end = middle + width < count ? middle + width : count;
       int64_t a = start, b = middle;
       for (int64_t i = start; i < end; i++) {
         bool first = a < middle && (b >= end || s->scores[s->order[a]] >= s->scores[s->order[b]]);
@@ -74,7 +76,8 @@ typedef struct found {
   int64_t *rows, count, room;
 } found;
 
-static planish_status keep(planish_host *host, found *f, int64_t batch, int64_t class, const int64_t *boxes, int64_t count) {
+static planish_status keep(planish_host *host, found *f, int64_t batch, int64_t class, const int64_t *boxes,
+                           int64_t count) {
   if (f->count + count > f->room) {
     int64_t room = (f->count + count) * 2;
     int64_t *rows = room < INT64_MAX / 24 ? realloc(f->rows, (size_t)room * 3 * sizeof *rows) : NULL;
@@ -89,7 +92,8 @@ static planish_status keep(planish_host *host, found *f, int64_t batch, int64_t 
   return PLANISH_OK;
 }
 
-static planish_status choose_all(planish_host *host, nms *s, const planish_object *boxes, const planish_object *scores, found *f) {
+static planish_status choose_all(planish_host *host, nms *s, const planish_object *boxes, const planish_object *scores,
+                                 found *f) {
   planish_status status = PLANISH_OK;
   for (int64_t b = 0; b < scores->shape[0] && !status; b++)
     for (int64_t c = 0; c < scores->shape[1] && !status; c++) {
@@ -109,16 +113,20 @@ static bool read_float(planish_host *host, planish_object *const *in, uint32_t i
 }
 
 PLANISH_HOST_FUNCTION(nms) {
-  const planish_object *boxes = planish_tensor_operand(host, in, 0, "f32"), *scores = boxes ? planish_tensor_operand(host, in, 1, "f32") : NULL;
-  nms s = {.centers = planish_int_attribute(step, "center_point_box", 0) != 0, .any_score = !planish_maybe(step, in, 4)};
+  const planish_object *boxes = planish_tensor_operand(host, in, 0, "f32"),
+                       *scores = boxes ? planish_tensor_operand(host, in, 1, "f32") : NULL;
+  nms s = {.centers = planish_int_attribute(step, "center_point_box", 0) != 0,
+           .any_score = !planish_maybe(step, in, 4)};
   found f = {NULL, 0, 0};
   if (!scores) return PLANISH_FAILED;
-  bool fits = boxes->rank == 3 && scores->rank == 3 && boxes->shape[2] == 4 && boxes->shape[0] == scores->shape[0] && boxes->shape[1] == scores->shape[2];
+  bool fits = boxes->rank == 3 && scores->rank == 3 && boxes->shape[2] == 4 && boxes->shape[0] == scores->shape[0] &&
+              boxes->shape[1] == scores->shape[2];
   if (!fits) return planish_host_fail(host, PLANISH_FAILED, "expected boxes [b,n,4] and scores [b,c,n]");
   if (planish_maybe(step, in, 2) && !planish_integer(host, in, 2, &s.most)) return PLANISH_FAILED;
   if (planish_maybe(step, in, 3) && !read_float(host, in, 3, &s.iou)) return PLANISH_FAILED;
   if (!s.any_score && !read_float(host, in, 4, &s.score)) return PLANISH_FAILED;
-  if (!(s.iou >= 0 && s.iou <= 1)) return planish_host_fail(host, PLANISH_FAILED, "iou_threshold: expected 0 to 1, got %g", (double)s.iou);
+  if (!(s.iou >= 0 && s.iou <= 1))
+    return planish_host_fail(host, PLANISH_FAILED, "iou_threshold: expected 0 to 1, got %g", (double)s.iou);
   s.n = boxes->shape[1];
   s.order = s.n < INT64_MAX / 32 ? planish_host_alloc(host, 2 * s.n, sizeof *s.order) : NULL;
   if (!s.order) return planish_host_no_memory(host);

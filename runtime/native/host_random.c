@@ -26,11 +26,14 @@ static uint64_t make_key(planish_host *host, const planish_step *step) {
   }
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
-  return mix(mix((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) ^ mix(++host->draws ^ (uint64_t)(uintptr_t)host));
+  return mix(mix((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec) ^
+             mix(++host->draws ^ (uint64_t)(uintptr_t)host));
 }
 
 /* In [0, 1), 53 bits. */
-static double uniform(uint64_t key, uint64_t index) { return (double)(mix(key + (index + 1) * 0x9E3779B97F4A7C15u) >> 11) * 0x1p-53; }
+static double uniform(uint64_t key, uint64_t index) {
+  return (double)(mix(key + (index + 1) * 0x9E3779B97F4A7C15u) >> 11) * 0x1p-53;
+}
 
 /* Source: Box and Muller, "A note on the generation of random normal deviates", 1958. */
 static double normal(uint64_t key, uint64_t index) {
@@ -43,17 +46,20 @@ static planish_object *shaped(planish_host *host, const planish_step *step, plan
   int64_t rank, *shape = planish_integers(host, in, 0, &rank);
   if (!shape) return NULL;
   planish_object *made = NULL;
-  if (rank > PLANISH_MAX_RANK || planish_element_count((int32_t)rank, shape) < 0) planish_host_fail(host, PLANISH_FAILED, "shape: expected sizes of 0 or more");
+  if (rank > PLANISH_MAX_RANK || planish_element_count((int32_t)rank, shape) < 0)
+    planish_host_fail(host, PLANISH_FAILED, "shape: expected sizes of 0 or more");
   else made = planish_host_tensor(host, planish_string_attribute(step, "dtype", "f32"), (int32_t)rank, shape);
   free(shape);
   return made;
 }
 
-static planish_status fill(planish_host *host, planish_object *out, uint64_t key, bool is_normal, double base, double scale) {
+static planish_status fill(planish_host *host, planish_object *out, uint64_t key, bool is_normal, double base,
+                           double scale) {
   double below = out->dtype.bits == 32 ? (double)nextafterf((float)(base + scale), (float)base) : base + scale;
   for (int64_t i = 0; i < out->count; i++) {
     double value = base + scale * (is_normal ? normal(key, (uint64_t)i) : uniform(key, (uint64_t)i));
-    if (!is_normal && out->dtype.bits == 32 && (float)value >= (float)(base + scale)) value = below; /* rounded up to the end */
+    if (!is_normal && out->dtype.bits == 32 && (float)value >= (float)(base + scale))
+      value = below; /* rounded up to the end */
     planish_store_number(out, i, value);
     planish_status status = planish_host_tick(host);
     if (status) return status;
@@ -115,9 +121,11 @@ PLANISH_HOST_FUNCTION(multinomial) {
     double most = -(double)INFINITY, sum = 0;
     for (int64_t c = 0; c < classes; c++) most = fmax(most, planish_number_at(x, b * classes + c));
     for (int64_t c = 0; c < classes; c++) sums[c] = sum += exp(planish_number_at(x, b * classes + c) - most);
-    if (!(sum > 0) || isinf(sum)) status = planish_host_fail(host, PLANISH_FAILED, "row %" PRId64 ": expected probabilities above 0", b);
+    if (!(sum > 0) || isinf(sum))
+      status = planish_host_fail(host, PLANISH_FAILED, "row %" PRId64 ": expected probabilities above 0", b);
     for (int64_t s = 0; s < samples && !status; s++) {
-      planish_store_number(out[0], b * samples + s, (double)pick(sums, classes, uniform(key, (uint64_t)(b * samples + s))));
+      planish_store_number(out[0], b * samples + s,
+                           (double)pick(sums, classes, uniform(key, (uint64_t)(b * samples + s))));
       status = planish_host_tick(host);
     }
   }

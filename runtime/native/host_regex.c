@@ -20,7 +20,9 @@ static bool in_class(const regex *r, const state *s, int32_t code) {
   return s->negated;
 }
 
-static bool is_word(int32_t c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
+static bool is_word(int32_t c) {
+  return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+}
 
 /* Follow the empty transitions from state `start` between two characters (-1: there is none) into `next`. */
 static void reach(match *m, int start, int32_t before, int32_t after) {
@@ -76,7 +78,11 @@ static bool matches(match *m, const char *text, uint64_t length) {
 static planish_status match_all(planish_host *host, const regex *r, const planish_object *x, uint8_t *results) {
   int *memory = planish_host_alloc(host, (int64_t)r->count * 6 + 8, sizeof *memory);
   if (!memory) return PLANISH_OUT_OF_MEMORY;
-  match m = {.r = r, .now = memory, .next = memory + r->count, .stack = memory + 2 * r->count, .seen = (uint32_t *)(memory + 5 * r->count + 4)};
+  match m = {.r = r,
+             .now = memory,
+             .next = memory + r->count,
+             .stack = memory + 2 * r->count,
+             .seen = (uint32_t *)(memory + 5 * r->count + 4)};
   planish_status status = PLANISH_OK;
   for (int64_t i = 0; i < x->count && !status; i++) {
     uint64_t length;

@@ -39,7 +39,8 @@ PLANISH_HOST_FUNCTION(nonzero) {
 }
 
 PLANISH_HOST_FUNCTION(compress) {
-  const planish_object *x = planish_array_operand(host, in, 0), *condition = x ? planish_tensor_operand(host, in, 1, "bool") : NULL;
+  const planish_object *x = planish_array_operand(host, in, 0),
+                       *condition = x ? planish_tensor_operand(host, in, 1, "bool") : NULL;
   const planish_attribute *given = planish_find_attribute(step, "axis");
   if (!condition) return PLANISH_FAILED;
   int32_t axis = given ? planish_axis(host, planish_attribute_int(given, 0), x->rank) : 0, rank = given ? x->rank : 1;
@@ -54,7 +55,8 @@ PLANISH_HOST_FUNCTION(compress) {
   out[0] = planish_host_like(host, x, rank, shape);
   if (!out[0]) return PLANISH_OUT_OF_MEMORY;
   if (!out[0]->count) return PLANISH_OK;
-  int64_t outer = given ? planish_product(x->shape, 0, axis) : 1, inner = given ? planish_product(x->shape, axis + 1, rank) : 1;
+  int64_t outer = given ? planish_product(x->shape, 0, axis) : 1,
+          inner = given ? planish_product(x->shape, axis + 1, rank) : 1;
   for (int64_t o = 0; o < outer; o++)
     for (int64_t i = 0; i < condition->count; i++) {
       planish_status status = wanted[i] ? planish_put(host, out[0], x, (o * size + i) * inner, inner) : PLANISH_OK;
@@ -83,7 +85,8 @@ static int compare_slices(const slices *s, int64_t a, int64_t b) {
 static planish_status sort(planish_host *host, const slices *s, int64_t *order, int64_t *room) {
   for (int64_t width = 1; width < s->count; width *= 2)
     for (int64_t start = 0; start < s->count; start += 2 * width) {
-      int64_t middle = start + width < s->count ? start + width : s->count, end = middle + width < s->count ? middle + width : s->count;
+      int64_t middle = start + width < s->count ? start + width : s->count,
+              end = middle + width < s->count ? middle + width : s->count;
       int64_t a = start, b = middle;
       for (int64_t i = start; i < end; i++) {
         bool first = a < middle && (b >= end || compare_slices(s, order[a], order[b]) <= 0);
@@ -101,7 +104,8 @@ typedef struct groups {
 } groups;
 
 /* Equal slices become groups, in order of their value, or of their first occurrence. */
-static planish_status group(planish_host *host, const slices *s, bool sorted, int64_t *order, int64_t *room, groups *g) {
+static planish_status group(planish_host *host, const slices *s, bool sorted, int64_t *order, int64_t *room,
+                            groups *g) {
   for (int64_t i = 0; i < s->count; i++) order[i] = i;
   planish_status status = sort(host, s, order, room);
   if (status) return status;
@@ -127,8 +131,8 @@ static planish_status group(planish_host *host, const slices *s, bool sorted, in
   return PLANISH_OK;
 }
 
-static planish_status give_numbers(planish_host *host, const planish_step *step, uint32_t index, const int64_t *values, int64_t count,
-                                   planish_object **out) {
+static planish_status give_numbers(planish_host *host, const planish_step *step, uint32_t index, const int64_t *values,
+                                   int64_t count, planish_object **out) {
   if (index >= step->n_out || step->out[index] < 0) return PLANISH_OK;
   out[index] = planish_host_tensor(host, "i64", 1, &count);
   if (!out[index]) return PLANISH_OUT_OF_MEMORY;
@@ -136,8 +140,8 @@ static planish_status give_numbers(planish_host *host, const planish_step *step,
   return PLANISH_OK;
 }
 
-static planish_status give_groups(planish_host *host, const planish_step *step, const slices *s, const groups *g, int32_t axis,
-                                  planish_object **out) {
+static planish_status give_groups(planish_host *host, const planish_step *step, const slices *s, const groups *g,
+                                  int32_t axis, planish_object **out) {
   int64_t shape[PLANISH_MAX_RANK];
   if (axis >= 0) memcpy(shape, s->x->shape, (size_t)s->x->rank * sizeof *shape);
   shape[axis < 0 ? 0 : axis] = g->count;
@@ -157,7 +161,8 @@ PLANISH_HOST_FUNCTION(unique) {
   int32_t axis = -1;
   if (!x || (given && (axis = planish_axis(host, planish_attribute_int(given, 0), x->rank)) < 0)) return PLANISH_FAILED;
   slices s = {x, x->count, 1, 1};
-  if (given) s = (slices){x, x->shape[axis], planish_product(x->shape, 0, axis), planish_product(x->shape, axis + 1, x->rank)};
+  if (given)
+    s = (slices){x, x->shape[axis], planish_product(x->shape, 0, axis), planish_product(x->shape, axis + 1, x->rank)};
   if (given && !x->count) s.outer = s.inner = 0; /* all slices are empty, and equal */
   int64_t *memory = s.count > INT64_MAX / 8 ? NULL : planish_host_alloc(host, s.count * 5, sizeof *memory);
   if (!memory) return planish_host_no_memory(host);

@@ -56,8 +56,8 @@ PLANISH_HOST_FUNCTION(seq_insert) {
   if (!sequence || (planish_maybe(step, in, 2) && !planish_integer(host, in, 2, &position))) return PLANISH_FAILED;
   int64_t count = sequence->count, at = position < 0 ? position + count : position;
   if (at < 0 || at > count)
-    return planish_host_fail(host, PLANISH_INDEX_OUT_OF_RANGE, "position: expected %" PRId64 " to %" PRId64 ", got %" PRId64, -count,
-                             count, position);
+    return planish_host_fail(host, PLANISH_INDEX_OUT_OF_RANGE,
+                             "position: expected %" PRId64 " to %" PRId64 ", got %" PRId64, -count, count, position);
   planish_object *made = own_sequence(host, step, in);
   if (!made) return PLANISH_OUT_OF_MEMORY;
   planish_status status = add(host, made, in[1]);
@@ -94,7 +94,8 @@ typedef struct pieces {
   bool keep; /* the dimension of size 1 */
 } pieces;
 
-static planish_status add_piece(planish_host *host, const pieces *p, int64_t start, int64_t size, planish_object *sequence) {
+static planish_status add_piece(planish_host *host, const pieces *p, int64_t start, int64_t size,
+                                planish_object *sequence) {
   const planish_object *x = p->x;
   int64_t shape[PLANISH_MAX_RANK];
   int32_t rank = 0;
@@ -102,7 +103,8 @@ static planish_status add_piece(planish_host *host, const pieces *p, int64_t sta
     if (d != p->axis || p->keep) shape[rank++] = d == p->axis ? size : x->shape[d];
   planish_object *piece = planish_host_like(host, x, rank, shape);
   if (!piece) return PLANISH_OUT_OF_MEMORY;
-  int64_t outer = piece->count ? planish_product(x->shape, 0, p->axis) : 0, inner = planish_product(x->shape, p->axis + 1, x->rank);
+  int64_t outer = piece->count ? planish_product(x->shape, 0, p->axis) : 0,
+          inner = planish_product(x->shape, p->axis + 1, x->rank);
   planish_status status = planish_host_tick(host);
   for (int64_t o = 0; o < outer && !status; o++)
     status = planish_put(host, piece, x, (o * x->shape[p->axis] + start) * inner, size * inner);
@@ -115,15 +117,18 @@ static planish_status add_piece(planish_host *host, const pieces *p, int64_t sta
 static planish_status split_all(planish_host *host, const pieces *p, const int64_t *sizes, int64_t count, bool one,
                                 planish_object *sequence) {
   int64_t size = p->x->shape[p->axis], start = 0;
-  if (one && sizes[0] < 1) return planish_host_fail(host, PLANISH_FAILED, "split: expected a size of at least 1, got %" PRId64, sizes[0]);
+  if (one && sizes[0] < 1)
+    return planish_host_fail(host, PLANISH_FAILED, "split: expected a size of at least 1, got %" PRId64, sizes[0]);
   planish_status status = PLANISH_OK;
   for (int64_t i = 0; !status && (one || !sizes ? start < size : i < count); i++) {
     int64_t rest = size - start, part = !sizes ? 1 : one ? (sizes[0] < rest ? sizes[0] : rest) : sizes[i];
-    if (part < 0 || part > rest) return planish_host_fail(host, PLANISH_FAILED, "split: expected sizes whose sum is %" PRId64, size);
+    if (part < 0 || part > rest)
+      return planish_host_fail(host, PLANISH_FAILED, "split: expected sizes whose sum is %" PRId64, size);
     status = add_piece(host, p, start, part, sequence);
     start += part;
   }
-  if (!status && start != size) return planish_host_fail(host, PLANISH_FAILED, "split: expected sizes whose sum is %" PRId64, size);
+  if (!status && start != size)
+    return planish_host_fail(host, PLANISH_FAILED, "split: expected sizes whose sum is %" PRId64, size);
   return status;
 }
 
@@ -134,7 +139,8 @@ PLANISH_HOST_FUNCTION(split_to_sequence) {
   if (axis < 0 || (split && !(sizes = planish_integers(host, in, 1, &count)))) return PLANISH_FAILED;
   pieces p = {x, axis, split || planish_int_attribute(step, "keepdims", 1) != 0};
   out[0] = planish_host_sequence(host, 0);
-  planish_status status = out[0] ? split_all(host, &p, sizes, count, split && split->rank == 0, out[0]) : PLANISH_OUT_OF_MEMORY;
+  planish_status status =
+      out[0] ? split_all(host, &p, sizes, count, split && split->rank == 0, out[0]) : PLANISH_OUT_OF_MEMORY;
   free(sizes);
   return status;
 }
@@ -147,18 +153,22 @@ static planish_status stack(planish_host *host, const planish_object *sequence, 
   if (at < 0) return PLANISH_FAILED;
   for (int64_t i = 0; i < sequence->count; i++) {
     const planish_object *item = sequence->items[i];
-    bool same = item->kind == first->kind && item->rank == first->rank && !memcmp(&item->dtype, &first->dtype, sizeof item->dtype);
+    bool same = item->kind == first->kind && item->rank == first->rank &&
+                !memcmp(&item->dtype, &first->dtype, sizeof item->dtype);
     for (int32_t d = 0; same && d < item->rank; d++) same = item->shape[d] == first->shape[d];
-    if (!same) return planish_host_fail(host, PLANISH_FAILED, "item %" PRId64 ": expected the type and shape of the first", i);
+    if (!same)
+      return planish_host_fail(host, PLANISH_FAILED, "item %" PRId64 ": expected the type and shape of the first", i);
   }
-  for (int32_t d = 0; d < rank; d++) shape[d] = d < at ? first->shape[d] : d == at ? sequence->count : first->shape[d - 1];
+  for (int32_t d = 0; d < rank; d++)
+    shape[d] = d < at ? first->shape[d] : d == at ? sequence->count : first->shape[d - 1];
   *out = planish_host_like(host, first, rank, shape);
   if (!*out) return PLANISH_OUT_OF_MEMORY;
   if (!(*out)->count) return PLANISH_OK;
   int64_t outer = planish_product(shape, 0, at), inner = planish_product(shape, at + 1, rank);
   planish_status status = PLANISH_OK;
   for (int64_t o = 0; o < outer && !status; o++)
-    for (int64_t i = 0; i < sequence->count && !status; i++) status = planish_put(host, *out, sequence->items[i], o * inner, inner);
+    for (int64_t i = 0; i < sequence->count && !status; i++)
+      status = planish_put(host, *out, sequence->items[i], o * inner, inner);
   return status;
 }
 
@@ -166,7 +176,8 @@ PLANISH_HOST_FUNCTION(concat_from_sequence) {
   const planish_object *sequence = planish_sequence_operand(host, in, 0);
   int64_t axis = planish_int_attribute(step, "axis", 0);
   if (!sequence) return PLANISH_FAILED;
-  if (!sequence->count) return planish_host_fail(host, PLANISH_FAILED, "expected a sequence with items, got an empty one");
+  if (!sequence->count)
+    return planish_host_fail(host, PLANISH_FAILED, "expected a sequence with items, got an empty one");
   if (sequence->count > UINT32_MAX) return planish_host_no_memory(host);
   for (int64_t i = 0; i < sequence->count; i++)
     if (sequence->items[i]->kind != PLANISH_OBJECT_TENSOR && sequence->items[i]->kind != PLANISH_OBJECT_STRINGS)

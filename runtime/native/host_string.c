@@ -9,7 +9,8 @@
 #include "utf8.h"
 
 /* Operands 0 and 1, strings, broadcast together. */
-static bool pair(planish_host *host, planish_object *const *in, const planish_object **x, int32_t *rank, int64_t *shape) {
+static bool pair(planish_host *host, planish_object *const *in, const planish_object **x, int32_t *rank,
+                 int64_t *shape) {
   x[0] = planish_strings_operand(host, in, 0);
   x[1] = x[0] ? planish_strings_operand(host, in, 1) : NULL;
   return x[1] && planish_broadcast(host, 2, x, rank, shape);
@@ -120,7 +121,8 @@ PLANISH_HOST_FUNCTION(string_split) {
   const char *part;
   uint64_t length;
   if (!x) return PLANISH_FAILED;
-  if (x->rank >= PLANISH_MAX_RANK) return planish_host_fail(host, PLANISH_FAILED, "rank: expected less than %d", PLANISH_MAX_RANK);
+  if (x->rank >= PLANISH_MAX_RANK)
+    return planish_host_fail(host, PLANISH_FAILED, "rank: expected less than %d", PLANISH_MAX_RANK);
   planish_object *counts = planish_host_tensor(host, "i64", x->rank, x->shape);
   if (!counts) return PLANISH_OUT_OF_MEMORY;
   int64_t *numbers = counts->data;
@@ -167,7 +169,8 @@ static int32_t change_case(int32_t code, char how) {
 static uint64_t recase(const char *text, uint64_t length, char how, char *to) {
   uint64_t used = 0;
   uint32_t size;
-  for (uint64_t at = 0; at < length; at += size) used += planish_utf8_write(change_case(planish_utf8_read(text + at, length - at, &size), how), to + used);
+  for (uint64_t at = 0; at < length; at += size)
+    used += planish_utf8_write(change_case(planish_utf8_read(text + at, length - at, &size), how), to + used);
   return used;
 }
 
@@ -191,7 +194,8 @@ static bool is_stopword(const planish_attribute *stopwords, const char *text, ui
   return false;
 }
 
-static planish_status normalize(planish_host *host, const planish_object *x, const bool *keep, char how, planish_object *out) {
+static planish_status normalize(planish_host *host, const planish_object *x, const bool *keep, char how,
+                                planish_object *out) {
   for (int64_t i = 0; i < x->count; i++) {
     uint64_t length;
     const char *text = planish_text_at(x, i, &length);
@@ -202,7 +206,8 @@ static planish_status normalize(planish_host *host, const planish_object *x, con
     free(room);
     if (status) return status;
   }
-  return out->filled < out->count ? planish_put_nothing(host, out, 1) : PLANISH_OK; /* nothing is left: one empty text */
+  return out->filled < out->count ? planish_put_nothing(host, out, 1)
+                                  : PLANISH_OK; /* nothing is left: one empty text */
 }
 
 PLANISH_HOST_FUNCTION(string_normalizer) {

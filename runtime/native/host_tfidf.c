@@ -25,7 +25,8 @@ typedef struct item { /* one word of the input or pool */
 
 static item pool_item(const pool *p, int64_t index) {
   item made = {NULL, UINT64_MAX, 0};
-  if (p->words->kind == PLANISH_ATTRIBUTE_STRINGS) made.text = planish_attribute_text(p->words, (uint32_t)index, &made.length);
+  if (p->words->kind == PLANISH_ATTRIBUTE_STRINGS)
+    made.text = planish_attribute_text(p->words, (uint32_t)index, &made.length);
   else made.number = planish_attribute_int(p->words, (uint32_t)index);
   return made;
 }
@@ -77,18 +78,22 @@ static struct gram *look_up(const pool *p, const planish_object *x, int64_t star
 }
 
 /* Put the n-grams of the pool into the table: section n - 1 has those of n words. */
-static planish_status fill(planish_host *host, pool *p, const planish_attribute *counts, const planish_attribute *columns) {
+static planish_status fill(planish_host *host, pool *p, const planish_attribute *counts,
+                           const planish_attribute *columns) {
   int64_t id = 0;
   for (uint32_t s = 0; s < counts->count; s++) {
-    int64_t start = planish_attribute_int(counts, s), end = s + 1 < counts->count ? planish_attribute_int(counts, s + 1) : p->words->count;
+    int64_t start = planish_attribute_int(counts, s),
+            end = s + 1 < counts->count ? planish_attribute_int(counts, s + 1) : p->words->count;
     int64_t length = (int64_t)s + 1;
     if (start < 0 || end < start || end > p->words->count || (end - start) % length)
       return planish_host_fail(host, PLANISH_FAILED, "ngram_counts: they do not fit the pool");
     for (int64_t at = start; at < end; at += length, id++) {
-      if (id >= columns->count) return planish_host_fail(host, PLANISH_FAILED, "ngram_indexes: expected one for each n-gram");
+      if (id >= columns->count)
+        return planish_host_fail(host, PLANISH_FAILED, "ngram_indexes: expected one for each n-gram");
       struct gram *g = look_up(p, NULL, at, 1, (int32_t)length);
       int64_t column = planish_attribute_int(columns, (uint32_t)id);
-      if (column < 0 || column >= p->width) return planish_host_fail(host, PLANISH_FAILED, "ngram_indexes: a negative number");
+      if (column < 0 || column >= p->width)
+        return planish_host_fail(host, PLANISH_FAILED, "ngram_indexes: a negative number");
       *g = (struct gram){at, column, (int32_t)length, true};
     }
   }
@@ -99,8 +104,10 @@ static planish_status fill(planish_host *host, pool *p, const planish_attribute 
 static pool *get_pool(planish_host *host, const planish_step *step) {
   pool *p = planish_find_kept(host, step);
   if (p) return p;
-  const planish_attribute *words = planish_find_attribute(step, "pool"), *counts = planish_need_attribute(host, "ngram_counts", PLANISH_ATTRIBUTE_INTS);
-  const planish_attribute *columns = counts ? planish_need_attribute(host, "ngram_indexes", PLANISH_ATTRIBUTE_INTS) : NULL;
+  const planish_attribute *words = planish_find_attribute(step, "pool"),
+                          *counts = planish_need_attribute(host, "ngram_counts", PLANISH_ATTRIBUTE_INTS);
+  const planish_attribute *columns =
+      counts ? planish_need_attribute(host, "ngram_indexes", PLANISH_ATTRIBUTE_INTS) : NULL;
   if (!columns) return NULL;
   if (!words || (words->kind != PLANISH_ATTRIBUTE_STRINGS && words->kind != PLANISH_ATTRIBUTE_INTS))
     return planish_host_fail(host, PLANISH_FAILED, "attribute pool: expected integers or strings"), NULL;
@@ -124,7 +131,8 @@ typedef struct plan {
 } plan;
 
 /* As in ONNX Runtime: single words are counted once, whatever the gap. */
-static planish_status count_row(planish_host *host, const pool *p, const plan *how, const planish_object *x, int64_t begin, int64_t end, float *row) {
+static planish_status count_row(planish_host *host, const pool *p, const plan *how, const planish_object *x,
+                                int64_t begin, int64_t end, float *row) {
   for (int64_t step = 1; step <= how->skips + 1; step++)
     for (int64_t at = begin; at < end; at++)
       for (int64_t length = step == 1 || how->least > 1 ? how->least : 2; length <= how->most; length++) {
@@ -142,17 +150,23 @@ static void weigh(const plan *how, float *row, int64_t width) {
   if (how->mode == 0) return;
   for (int64_t i = 0; i < width; i++) {
     if (how->mode == 1) row[i] = row[i] > 0;
-    if (how->weights && i < (int64_t)how->weights->count) row[i] *= (float)planish_attribute_float(how->weights, (uint32_t)i);
+    if (how->weights && i < (int64_t)how->weights->count)
+      row[i] *= (float)planish_attribute_float(how->weights, (uint32_t)i);
   }
 }
 
 static bool read_plan(planish_host *host, const planish_step *step, plan *how) {
   const char *mode = planish_string_attribute(step, "mode", "");
   *how = (plan){planish_int_attribute(step, "min_gram_length", 1), planish_int_attribute(step, "max_gram_length", 1),
-                planish_int_attribute(step, "max_skip_count", 0), !strcmp(mode, "TF") ? 0 : !strcmp(mode, "IDF") ? 1 : !strcmp(mode, "TFIDF") ? 2 : -1,
+                planish_int_attribute(step, "max_skip_count", 0),
+                !strcmp(mode, "TF")      ? 0
+                : !strcmp(mode, "IDF")   ? 1
+                : !strcmp(mode, "TFIDF") ? 2
+                                         : -1,
                 planish_find_attribute(step, "weights")};
   if (how->weights && (how->weights->kind != PLANISH_ATTRIBUTE_FLOATS || !how->weights->count)) how->weights = NULL;
-  if (how->mode >= 0 && how->least >= 1 && how->most >= how->least && how->most < 1 << 20 && how->skips >= 0) return true;
+  if (how->mode >= 0 && how->least >= 1 && how->most >= how->least && how->most < 1 << 20 && how->skips >= 0)
+    return true;
   planish_host_fail(host, PLANISH_FAILED, "expected mode TF, IDF or TFIDF and 1 <= min_gram_length <= max_gram_length");
   return false;
 }
@@ -163,10 +177,12 @@ PLANISH_HOST_FUNCTION(tfidf) {
   if (!x || !read_plan(host, step, &how)) return PLANISH_FAILED;
   pool *p = get_pool(host, step);
   if (!p) return PLANISH_FAILED;
-  bool words = x->kind == PLANISH_OBJECT_STRINGS, integers = !words && (planish_is_dtype(x, "i32") || planish_is_dtype(x, "i64"));
+  bool words = x->kind == PLANISH_OBJECT_STRINGS,
+       integers = !words && (planish_is_dtype(x, "i32") || planish_is_dtype(x, "i64"));
   if (x->rank > 2 || words != (p->words->kind == PLANISH_ATTRIBUTE_STRINGS) || (!words && !integers))
     return planish_host_fail(host, PLANISH_FAILED, "expected [n] or [b,n] of what the pool has");
-  int64_t rows = x->rank == 2 ? x->shape[0] : 1, length = x->rank ? x->shape[x->rank - 1] : 1, shape[2] = {rows, p->width};
+  int64_t rows = x->rank == 2 ? x->shape[0] : 1, length = x->rank ? x->shape[x->rank - 1] : 1,
+          shape[2] = {rows, p->width};
   out[0] = planish_host_tensor(host, "f32", x->rank, x->rank == 2 ? shape : shape + 1);
   if (!out[0]) return PLANISH_OUT_OF_MEMORY;
   if (out[0]->count) memset(out[0]->data, 0, (size_t)out[0]->bytes);

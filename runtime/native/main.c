@@ -110,7 +110,8 @@ static const command COMMANDS[] = {
 };
 
 /* One option at argv[*at]; advances over its value. 0, or the exit status. */
-static int parse_option(const planish_model *model, planish_options *options, const command *chosen, char **argv, int *at) {
+static int parse_option(const planish_model *model, planish_options *options, const command *chosen, char **argv,
+                        int *at) {
   char *option = argv[*at], *value = argv[*at + 1], joined[32];
   char *equals = !strncmp(option, "--", 2) ? strchr(option, '=') : NULL;
   if (equals && (size_t)(equals - option) < sizeof joined) { /* --runs=5 */
@@ -121,7 +122,8 @@ static int parse_option(const planish_model *model, planish_options *options, co
   }
   bool is_input = !strcmp(option, "--input"), is_inputs = !strcmp(option, "--inputs");
   bool is_output = !strcmp(option, "-o") || !strcmp(option, "--output");
-  bool is_threads = !strcmp(option, "--threads"), is_runs = !strcmp(option, "--runs"), is_json = !strcmp(option, "--json");
+  bool is_threads = !strcmp(option, "--threads"), is_runs = !strcmp(option, "--runs"),
+       is_json = !strcmp(option, "--json");
   bool known = ((is_input || is_inputs) && chosen->takes & INPUT) || (is_output && chosen->takes & OUTPUT) ||
                is_threads || (is_runs && chosen->takes & RUNS) || (is_json && chosen->takes & JSON);
   if (!known) return usage(options, "unknown option", argv[*at]);
@@ -172,6 +174,7 @@ int main(int argc, char **argv) {
   for (int at = 2; at < argc && !status; at++) status = parse_option(model, &options, chosen, argv, &at);
   if (!status) status = chosen->run(model, &options);
   planish_arrays_free(&options.inputs);
-  if (!status && (fflush(stdout) || ferror(stdout))) status = planish_cli_fail(&options, "standard output: cannot be written");
+  if (!status && (fflush(stdout) || ferror(stdout)))
+    status = planish_cli_fail(&options, "standard output: cannot be written");
   return status;
 }

@@ -78,7 +78,8 @@ static const char *parse_shape(const char *at, header *h) {
     int64_t value = 0;
     for (; *at >= '0' && *at <= '9'; at++) {
       int64_t digit = *at - '0';
-      if (__builtin_mul_overflow(value, (int64_t)10, &value) || __builtin_add_overflow(value, digit, &value)) return NULL;
+      if (__builtin_mul_overflow(value, (int64_t)10, &value) || __builtin_add_overflow(value, digit, &value))
+        return NULL;
     }
     if (*at == 'L') at++; /* written by Python 2 */
     h->shape[h->rank++] = value;
@@ -172,10 +173,11 @@ static planish_status refuse_type(const char *where, const char *descr, const pl
     return planish_say(message, PLANISH_INVALID_ARGUMENT,
                        "%s: type: expected the raw bits of %s as an unsigned integer, got %s", where, raw->name,
                        planish_quote(&shown, descr));
-  return planish_say(message, PLANISH_INVALID_ARGUMENT,
-                     "%s: type: expected a boolean, integer, floating point or complex type or texts (U), got %s; types that NumPy "
-                     "lacks are given as unsigned integers under the name x:bf16",
-                     where, planish_quote(&shown, descr));
+  return planish_say(
+      message, PLANISH_INVALID_ARGUMENT,
+      "%s: type: expected a boolean, integer, floating point or complex type or texts (U), got %s; types that NumPy "
+      "lacks are given as unsigned integers under the name x:bf16",
+      where, planish_quote(&shown, descr));
 }
 
 /* ---- data ---- */
@@ -208,7 +210,8 @@ static void pack_elements(uint8_t *data, int64_t count, int bits) {
   int each = 8 / bits;
   for (int64_t i = 0; i < count; i += each) {
     int byte = 0;
-    for (int part = 0; part < each && i + part < count; part++) byte |= (data[i + part] & ((1 << bits) - 1)) << (part * bits);
+    for (int part = 0; part < each && i + part < count; part++)
+      byte |= (data[i + part] & ((1 << bits) - 1)) << (part * bits);
     data[i / each] = (uint8_t)byte;
   }
 }
@@ -227,8 +230,8 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
   int64_t count = planish_element_count(h->rank, h->shape), bytes;
   if (count < 0 || __builtin_mul_overflow(count, file_size, &bytes) || (uint64_t)bytes != source->length - offset)
     return planish_say(message, PLANISH_INVALID_ARGUMENT,
-                       "%s: length: the header announces %" PRId64 " elements of %" PRId64 " bytes, the file has %" PRIu64
-                       " bytes of data; it is cut off or damaged",
+                       "%s: length: the header announces %" PRId64 " elements of %" PRId64
+                       " bytes, the file has %" PRIu64 " bytes of data; it is cut off or damaged",
                        where, count, file_size, source->length - offset);
   bool turned = h->fortran && h->rank > 1 && bytes; /* bytes: also that file_size is not 0 */
   array->bytes = bytes;
@@ -257,7 +260,8 @@ static planish_status read_header(const planish_source *source, header *h, uint6
   bool good = source->length >= 12 && planish_read_at(source->fd, start, 12, source->offset) &&
               !memcmp(start, "\x93NUMPY", 6) && start[6] >= 1 && start[6] <= 3;
   if (!good)
-    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: expected a .npy file of NumPy, which this is not", where);
+    return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: expected a .npy file of NumPy, which this is not",
+                       where);
   length = (uint32_t)start[8] | (uint32_t)start[9] << 8;
   if (start[6] > 1) {
     prefix = 12;
@@ -306,7 +310,8 @@ planish_status planish_npy_load(const char *path, char *name, planish_array *arr
   planish_quoted shown;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
   if (fd < 0 || fstat(fd, &info)) {
-    planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be opened: %s", planish_quote(&shown, path), strerror(errno));
+    planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be opened: %s", planish_quote(&shown, path),
+                strerror(errno));
     if (fd >= 0) close(fd);
     return PLANISH_INVALID_ARGUMENT;
   }

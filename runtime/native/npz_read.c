@@ -125,8 +125,8 @@ static planish_status read_member(const planish_source *file, const member *m, p
   size_t length = strlen(name);
   if (length > 4 && !strcmp(name + length - 4, ".npy")) name[length - 4] = 0;
   array->name = name; /* freed with the arrays, whatever happens */
-  snprintf(label, sizeof label, "%.60s, array %.100s", strrchr(file->path, '/') ? strrchr(file->path, '/') + 1 : file->path,
-           planish_quote(&shown, name));
+  snprintf(label, sizeof label, "%.60s, array %.100s",
+           strrchr(file->path, '/') ? strrchr(file->path, '/') + 1 : file->path, planish_quote(&shown, name));
   planish_source part = {file->fd, label, 0, m->size};
   if (m->flags & 1) return planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: it is encrypted", label);
   if (m->method != 0)
@@ -157,7 +157,8 @@ static planish_status read_members(const planish_source *file, const directory *
     at += length;
     if (!length) {
       status = damaged(file, "an entry of its directory is wrong", message);
-    } else if (m.method == 0 && m.size > file->length - total) { /* members that overlap would multiply the file in memory */
+    } else if (m.method == 0 &&
+               m.size > file->length - total) { /* members that overlap would multiply the file in memory */
       status = damaged(file, "its members are longer than the file", message);
     } else {
       if (m.method == 0) total += m.size;
@@ -176,7 +177,8 @@ planish_status planish_npz_load(const char *path, planish_arrays *arrays, planis
   *arrays = (planish_arrays){NULL, 0};
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 || fstat(fd, &info)) {
-    planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be opened: %s", planish_quote(&shown, path), strerror(errno));
+    planish_say(message, PLANISH_INVALID_ARGUMENT, "%s: cannot be opened: %s", planish_quote(&shown, path),
+                strerror(errno));
     if (fd >= 0) close(fd);
     return PLANISH_INVALID_ARGUMENT;
   }

@@ -134,7 +134,8 @@ static planish_object *stack_nothing(planish_host *host, const planish_step *ste
     shape[rank++] = dim < 0 ? 0 : dim;
   }
   const char *dtype = ((const char *const *)types->data)[index];
-  return strcmp(dtype, "string") ? planish_host_tensor(host, dtype, rank, shape) : planish_host_strings(host, rank, shape);
+  return strcmp(dtype, "string") ? planish_host_tensor(host, dtype, rank, shape)
+                                 : planish_host_strings(host, rank, shape);
 }
 
 /* The values of all rounds along a new first dimension. */
@@ -148,8 +149,9 @@ static planish_object *stack(planish_host *host, planish_object *const *items, i
     for (int32_t d = 0; same && d < item->rank; d++) same = item->shape[d] == first->shape[d];
     if (same) continue;
     planish_shape_text one, other;
-    planish_host_fail(host, PLANISH_FAILED, "scanned value %u: round %" PRId64 ": expected the type and shape of round 0, %s, got %s",
-                      index, i, first ? planish_show_shape(&one, first->rank, first->shape) : "nothing",
+    planish_host_fail(host, PLANISH_FAILED,
+                      "scanned value %u: round %" PRId64 ": expected the type and shape of round 0, %s, got %s", index,
+                      i, first ? planish_show_shape(&one, first->rank, first->shape) : "nothing",
                       array ? planish_show_shape(&other, item->rank, item->shape) : "what is no tensor");
     return NULL;
   }
@@ -181,8 +183,8 @@ static planish_status finish_loop(planish_host *host, const planish_step *step, 
 static planish_status start_loop(planish_host *host, const planish_step *step, planish_object *const *in, loop *l) {
   int64_t carried = planish_int_attribute(step, "carried", -1);
   const planish_plan *body = *(const planish_plan *const *)step->target;
-  bool fits = step->n_in >= 2 && carried >= 0 && carried <= (int64_t)step->n_in - 2 && carried <= (int64_t)step->n_out &&
-              body->n_params == step->n_in - 1 && body->n_results == step->n_out + 1;
+  bool fits = step->n_in >= 2 && carried >= 0 && carried <= (int64_t)step->n_in - 2 &&
+              carried <= (int64_t)step->n_out && body->n_params == step->n_in - 1 && body->n_results == step->n_out + 1;
   if (!fits) return planish_host_fail(host, PLANISH_FAILED, "the body does not fit: internal error");
   *l = (loop){.body = body, .n_carried = (uint32_t)carried};
   l->n_scanned = step->n_out - l->n_carried;
@@ -316,12 +318,14 @@ static planish_status deliver(planish_context *context, uint32_t index, planish_
   const char *name = planish_quote(&quoted, spec->name);
   bool tensor = object->kind == PLANISH_OBJECT_TENSOR;
   if (tensor && spec->rank >= 0 && spec->rank != object->rank)
-    return planish_say(&context->message, PLANISH_FAILED, "output %s: rank: expected %d, got %d", name, spec->rank, object->rank);
+    return planish_say(&context->message, PLANISH_FAILED, "output %s: rank: expected %d, got %d", name, spec->rank,
+                       object->rank);
   if (slot->bound) {
     bool same = tensor && slot->tensor.ndim == object->rank && slot->bytes == object->bytes;
     for (int32_t d = 0; same && d < object->rank; d++) same = slot->shape[d] == object->shape[d];
     if (!same)
-      return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %s: shape of the buffer: expected %s, got %s", name,
+      return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
+                         "output %s: shape of the buffer: expected %s, got %s", name,
                          planish_show_shape(&expected, tensor ? object->rank : 0, object->shape),
                          planish_show_shape(&got, slot->tensor.ndim, slot->shape));
     if (slot->bytes) memmove(slot->tensor.data, object->data, (size_t)slot->bytes);
@@ -361,8 +365,9 @@ planish_status planish_run_plan(planish_context *context) {
   if (plan->n_params != context->module->n_inputs || plan->n_results != context->module->n_outputs)
     return planish_say(&context->message, PLANISH_FAILED, "the plan does not fit the model: internal error");
   planish_object **slots = new_slots(plan), **results = calloc((size_t)plan->n_results + 1, sizeof *results);
-  planish_status status = host && slots && results ? walk_outermost(host, slots, results)
-                                                   : planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "out of memory");
+  planish_status status = host && slots && results
+                              ? walk_outermost(host, slots, results)
+                              : planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "out of memory");
   for (uint32_t r = 0; results && r < plan->n_results; r++) planish_release(results[r]);
   free_slots(plan, slots);
   free(results);

@@ -115,12 +115,23 @@ static const struct {
   const char *name;
   range ranges[4];
   int count;
-} NAMED[] = {{"d", {{'0', '9'}}, 1}, {"w", {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4}, {"s", {{'\t', '\n'}, {'\f', '\r'}, {' ', ' '}}, 3},
-             {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}, 3}, {"alpha", {{'A', 'Z'}, {'a', 'z'}}, 2}, {"ascii", {{0, 127}}, 1},
-             {"blank", {{'\t', '\t'}, {' ', ' '}}, 2}, {"cntrl", {{0, 31}, {127, 127}}, 2}, {"digit", {{'0', '9'}}, 1},
-             {"graph", {{'!', '~'}}, 1}, {"lower", {{'a', 'z'}}, 1}, {"print", {{' ', '~'}}, 1},
-             {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}, 4}, {"space", {{'\t', '\r'}, {' ', ' '}}, 2},
-             {"upper", {{'A', 'Z'}}, 1}, {"word", {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4}, {"xdigit", {{'0', '9'}, {'A', 'F'}, {'a', 'f'}}, 3}};
+} NAMED[] = {{"d", {{'0', '9'}}, 1},
+             {"w", {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4},
+             {"s", {{'\t', '\n'}, {'\f', '\r'}, {' ', ' '}}, 3},
+             {"alnum", {{'0', '9'}, {'A', 'Z'}, {'a', 'z'}}, 3},
+             {"alpha", {{'A', 'Z'}, {'a', 'z'}}, 2},
+             {"ascii", {{0, 127}}, 1},
+             {"blank", {{'\t', '\t'}, {' ', ' '}}, 2},
+             {"cntrl", {{0, 31}, {127, 127}}, 2},
+             {"digit", {{'0', '9'}}, 1},
+             {"graph", {{'!', '~'}}, 1},
+             {"lower", {{'a', 'z'}}, 1},
+             {"print", {{' ', '~'}}, 1},
+             {"punct", {{'!', '/'}, {':', '@'}, {'[', '`'}, {'{', '~'}}, 4},
+             {"space", {{'\t', '\r'}, {' ', ' '}}, 2},
+             {"upper", {{'A', 'Z'}}, 1},
+             {"word", {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}}, 4},
+             {"xdigit", {{'0', '9'}, {'A', 'F'}, {'a', 'f'}}, 3}};
 
 /* The named class, or all but it. False: no such class. */
 static bool add_named(regex *r, const char *name, size_t length, bool negated) {
@@ -149,7 +160,8 @@ static int32_t read_hex(regex *r) {
   int32_t value = 0;
   bool braces = accept(r, '{');
   int digits = 0, most = braces ? 6 : 2;
-  while (more(r) && digits < most && digit_of((unsigned char)*r->at) >= 0) value = value * 16 + digit_of((unsigned char)*r->at++), digits++;
+  while (more(r) && digits < most && digit_of((unsigned char)*r->at) >= 0)
+    value = value * 16 + digit_of((unsigned char)*r->at++), digits++;
   if (!digits || (!braces && digits != 2) || (braces && !accept(r, '}'))) wrong(r, "a \\x that is no number");
   return value;
 }
@@ -194,7 +206,8 @@ static int read_bracket(regex *r) {
     const char *close = named ? memmem(r->at + 2, (size_t)(r->end - r->at - 2), ":]", 2) : NULL;
     if (close) {
       bool not_it = r->at[2] == '^';
-      if (!add_named(r, r->at + 2 + not_it, (size_t)(close - r->at - 2 - not_it), not_it)) wrong(r, "an unknown class [:name:]");
+      if (!add_named(r, r->at + 2 + not_it, (size_t)(close - r->at - 2 - not_it), not_it))
+        wrong(r, "an unknown class [:name:]");
       r->at = close + 2;
       continue;
     }
@@ -237,7 +250,8 @@ static int read_backslash(regex *r) {
   }
   if (c == 'Q') {
     int all = add_node(r, N_CAT, 0, 0), last = -1;
-    for (r->at++; more(r) && !(r->end - r->at >= 2 && r->at[0] == '\\' && r->at[1] == 'E');) append(r, all, &last, char_node(r, read_char(r)));
+    for (r->at++; more(r) && !(r->end - r->at >= 2 && r->at[0] == '\\' && r->at[1] == 'E');)
+      append(r, all, &last, char_node(r, read_char(r)));
     if (more(r)) r->at += 2;
     return all;
   }
@@ -319,7 +333,8 @@ static bool read_counts(regex *r, int *least, int *most) {
   if (!digits || !accept(r, '}')) return r->at = start, false;
   *least = numbers[0];
   *most = index ? numbers[1] : numbers[0];
-  if (*least > REPEAT_LIMIT || *most > REPEAT_LIMIT || (*most >= 0 && *most < *least)) wrong(r, "a repetition that is too large or wrong");
+  if (*least > REPEAT_LIMIT || *most > REPEAT_LIMIT || (*most >= 0 && *most < *least))
+    wrong(r, "a repetition that is too large or wrong");
   return true;
 }
 

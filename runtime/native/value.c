@@ -32,8 +32,8 @@ static type_text whole(const char *text) { return (type_text){text, strlen(text)
 bool planish_is_tensor_type(const char *dtype) {
   type_text inner;
   type_text type = whole(dtype);
-  return !planish_type_inside(type, "seq", &inner) && !planish_type_inside(type, "optional", &inner) && !planish_type_inside(type, "map", &inner) &&
-         !element_is(type, "string");
+  return !planish_type_inside(type, "seq", &inner) && !planish_type_inside(type, "optional", &inner) &&
+         !planish_type_inside(type, "map", &inner) && !element_is(type, "string");
 }
 
 static const char *kind_name(const planish_object *object) {
@@ -202,7 +202,8 @@ static planish_status check_strings(planish_context *context, int32_t index, con
 
 static void bind_object(planish_context *context, int32_t index, planish_object *object) {
   planish_slot *slot = &context->inputs[index];
-  bool strings = object->kind == PLANISH_OBJECT_STRINGS && element_is(whole(context->model->module->inputs[index].dtype), "string");
+  bool strings = object->kind == PLANISH_OBJECT_STRINGS &&
+                 element_is(whole(context->model->module->inputs[index].dtype), "string");
   planish_release(slot->object);
   slot->object = object;
   slot->tensor = (planish_tensor){.ndim = strings ? object->rank : -1, .shape = slot->shape};
@@ -264,7 +265,8 @@ static bool view_items(planish_object *object, planish_value *value) {
   if (!items) {
     items = calloc(count + 1, sizeof *items);
     bool good = items != NULL;
-    for (size_t i = 0; i < count && good; i++) good = planish_object_view(is_map ? pair[i] : object->items[i], &items[i]);
+    for (size_t i = 0; i < count && good; i++)
+      good = planish_object_view(is_map ? pair[i] : object->items[i], &items[i]);
     if (!good) {
       free(items);
       return false;
