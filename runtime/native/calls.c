@@ -92,6 +92,6 @@ int32_t planish_fail(planish_env *env, int32_t node, int32_t code) {
   int32_t status = code == PLANISH_FAIL_MEMORY ? PLANISH_OUT_OF_MEMORY : PLANISH_FAILED;
   if (!first_failure(context, status)) return status;
   int32_t known = code > 0 && code < (int32_t)(sizeof texts / sizeof *texts) ? code : 0;
-  return planish_say(&context->message, status, "node %s: %s (code %d)", planish_node_name(context, node, &name), texts[known],
-                     code);
+  return planish_say(&context->message, status, "node %s: %s (code %d)", planish_node_name(context, node, &name),
+                     texts[known], code);
 }

@@ -33,7 +33,8 @@ static bool starts_with(const char *text, const char *name) {
 
 bool planish_cli_has_input(const planish_io *io, const planish_arrays *arrays) {
   planish_type_text inner;
-  if (find_array(arrays, io->name) || planish_type_inside((planish_type_text){io->dtype_name, strlen(io->dtype_name)}, "optional", &inner))
+  if (find_array(arrays, io->name) ||
+      planish_type_inside((planish_type_text){io->dtype_name, strlen(io->dtype_name)}, "optional", &inner))
     return true;
   bool plain = planish_is_tensor_type(io->dtype_name);
   for (int32_t i = 0; i < arrays->count && !plain; i++)
@@ -273,7 +274,8 @@ void planish_cli_print_value(const char *name, const planish_value *value) {
     printf("]");
     for (int64_t i = 0; i < count && i < 8; i++) {
       uint64_t length = value->as.strings.lengths[i];
-      char *text = strndup(value->as.strings.data[i], length < 400 ? (size_t)length : 400); /* they end with each other */
+      char *text =
+          strndup(value->as.strings.data[i], length < 400 ? (size_t)length : 400); /* they end with each other */
       printf(" %s", text ? planish_quote(&quoted, text) : "...");
       free(text);
     }

@@ -167,8 +167,9 @@ static planish_status fit_output(planish_context *context, uint32_t index, const
     return planish_say(&context->message, PLANISH_OUT_OF_MEMORY, "output %s is too large or of an unknown type",
                        planish_quote(&name, spec->name));
   if (slot->bound && slot->tensor.ndim != spec->rank)
-    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "output %s: rank of the buffer: expected %d, got %d",
-                       planish_quote(&name, spec->name), spec->rank, slot->tensor.ndim);
+    return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
+                       "output %s: rank of the buffer: expected %d, got %d", planish_quote(&name, spec->name),
+                       spec->rank, slot->tensor.ndim);
   for (int32_t d = 0; slot->bound && d < spec->rank; d++)
     if (slot->shape[d] != dims[d])
       return planish_say(&context->message, PLANISH_INVALID_ARGUMENT,
@@ -242,7 +243,8 @@ static planish_status get_memory(planish_context *context) {
          reserve(budget, &memory->scratch, &memory->scratch_capacity, scratch);
   if (!fits)
     return planish_say(&context->message, PLANISH_OUT_OF_MEMORY,
-                       "no memory for this call: %" PRId64 " bytes of arena, %" PRId64 " bytes for each of %d threads%s",
+                       "no memory for this call: %" PRId64 " bytes of arena, %" PRId64
+                       " bytes for each of %d threads%s",
                        arena, context->sizes[1], context->threads, limited(context));
   context->env.scratch_stride = stride;
   return PLANISH_OK;

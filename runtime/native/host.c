@@ -86,14 +86,17 @@ static void put_packed(planish_object *out, const planish_object *x, int64_t fir
   for (int64_t i = 0; i < count; i++) planish_store_bits(out, out->filled + i, (uint64_t)planish_int_at(x, first + i));
 }
 
-planish_status planish_put(planish_host *host, planish_object *out, const planish_object *x, int64_t from, int64_t count) {
-  bool fits = from >= 0 && count >= 0 && from <= x->count - count && count <= out->count - out->filled && out->kind == x->kind;
+planish_status planish_put(planish_host *host, planish_object *out, const planish_object *x, int64_t from,
+                           int64_t count) {
+  bool fits =
+      from >= 0 && count >= 0 && from <= x->count - count && count <= out->count - out->filled && out->kind == x->kind;
   if (!fits) return planish_host_fail(host, PLANISH_FAILED, "elements do not fit: internal error");
   if (out->kind == PLANISH_OBJECT_STRINGS)
     return planish_strings_copy(out, x, from, count) ? PLANISH_OK : planish_host_no_memory(host);
   int64_t size = out->dtype.bits / 8;
   if (out->dtype.bits < 8) put_packed(out, x, from, count);
-  else if (count) memcpy((uint8_t *)out->data + out->filled * size, (const uint8_t *)x->data + from * size, (size_t)(count * size));
+  else if (count)
+    memcpy((uint8_t *)out->data + out->filled * size, (const uint8_t *)x->data + from * size, (size_t)(count * size));
   out->filled += count;
   return PLANISH_OK;
 }

@@ -47,7 +47,8 @@ planish_object *planish_host_bool(planish_host *host, bool value);
 void *planish_host_alloc(planish_host *host, int64_t count, size_t size);
 
 /* Append elements [from, from + count) of `x` to `out`, which planish_host_like made; 0 or a status. */
-planish_status planish_put(planish_host *host, planish_object *out, const planish_object *x, int64_t from, int64_t count);
+planish_status planish_put(planish_host *host, planish_object *out, const planish_object *x, int64_t from,
+                           int64_t count);
 /* Append `count` zeros or empty texts. */
 planish_status planish_put_nothing(planish_host *host, planish_object *out, int64_t count);
 planish_status planish_put_text(planish_host *host, planish_object *out, const char *text, uint64_t length);
@@ -91,7 +92,8 @@ int64_t planish_index(planish_host *host, int64_t value, int64_t size);
 /* The product of dimensions [from, to) of a shape that an object has. */
 int64_t planish_product(const int64_t *shape, int32_t from, int32_t to);
 /* The shape of `count` shapes broadcast together; false after having said why. */
-bool planish_broadcast(planish_host *host, uint32_t count, const planish_object *const *x, int32_t *rank, int64_t *shape);
+bool planish_broadcast(planish_host *host, uint32_t count, const planish_object *const *x, int32_t *rank,
+                       int64_t *shape);
 /* The flat index in `x` of element `flat` of the shape that it is broadcast to. */
 int64_t planish_broadcast_index(const planish_object *x, int32_t rank, const int64_t *shape, int64_t flat);
 /* "[2,3]" */

@@ -52,7 +52,8 @@ static planish_status set_inputs(planish_host *host, island *i, planish_object *
     if (!in[k] || in[k]->kind != PLANISH_OBJECT_TENSOR)
       return planish_host_fail(host, PLANISH_FAILED, "operand %u: expected a tensor, got %s", k,
                                planish_is_absent(in[k]) ? "nothing" : "a value of another kind");
-    planish_tensor tensor = {in[k]->data, {1, 0}, in[k]->rank, in[k]->dtype, (int64_t *)(uintptr_t)in[k]->shape, NULL, 0};
+    planish_tensor tensor = {in[k]->data, {1, 0}, in[k]->rank, in[k]->dtype, (int64_t *)(uintptr_t)in[k]->shape,
+                             NULL,        0};
     status = planish_set_input(i->context, (int32_t)k, &tensor);
   }
   if (!status) status = planish_infer_shapes(i->context);
@@ -66,7 +67,8 @@ static planish_status make_outputs(planish_host *host, island *i, planish_object
     const int64_t *shape = planish_output_shape(i->context, (int32_t)k);
     out[k] = planish_host_tensor(host, module->outputs[k].dtype, module->outputs[k].rank, shape);
     if (!out[k]) return PLANISH_OUT_OF_MEMORY;
-    planish_tensor tensor = {out[k]->data, {1, 0}, out[k]->rank, out[k]->dtype, (int64_t *)(uintptr_t)out[k]->shape, NULL, 0};
+    planish_tensor tensor = {out[k]->data, {1, 0}, out[k]->rank, out[k]->dtype, (int64_t *)(uintptr_t)out[k]->shape,
+                             NULL,         0};
     status = planish_set_output(i->context, (int32_t)k, &tensor);
   }
   return status ? pass_on(host, i, status) : PLANISH_OK;

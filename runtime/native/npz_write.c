@@ -234,7 +234,8 @@ static void destroy(planish_npz *file) {
 
 static planish_status refuse(planish_npz *file, int reason, planish_message *message) {
   planish_quoted shown;
-  planish_say(message, PLANISH_FAILED, "%s: cannot be written: %s", planish_quote(&shown, file->path), strerror(reason));
+  planish_say(message, PLANISH_FAILED, "%s: cannot be written: %s", planish_quote(&shown, file->path),
+              strerror(reason));
   destroy(file);
   return PLANISH_FAILED;
 }
@@ -291,7 +292,8 @@ static void unpack_elements(uint8_t *to, const uint8_t *data, int64_t count, int
   for (int64_t i = 0; i < count; i++) to[i] = (uint8_t)(data[i / each] >> (i % each * bits) & ((1 << bits) - 1));
 }
 
-planish_status planish_npz_save(const char *path, const planish_array *arrays, int32_t count, planish_message *message) {
+planish_status planish_npz_save(const char *path, const planish_array *arrays, int32_t count,
+                                planish_message *message) {
   planish_npz *file;
   planish_status status = planish_npz_create(path, arrays, count, &file, message);
   if (status) return status;

@@ -47,7 +47,8 @@ const planish_object *planish_tensor_operand(planish_host *host, planish_object 
                                     PLANISH_OBJECT_TENSOR);
   if (!x || !dtype || planish_is_dtype(x, dtype)) return x;
   const planish_dtype_info *info = planish_dtype_of(x->dtype);
-  planish_host_fail(host, PLANISH_FAILED, "operand %u: type: expected %s, got %s", index, dtype, info ? info->name : "?");
+  planish_host_fail(host, PLANISH_FAILED, "operand %u: type: expected %s, got %s", index, dtype,
+                    info ? info->name : "?");
   return NULL;
 }
 
@@ -187,7 +188,8 @@ int64_t planish_product(const int64_t *shape, int32_t from, int32_t to) {
   return product;
 }
 
-bool planish_broadcast(planish_host *host, uint32_t count, const planish_object *const *x, int32_t *rank, int64_t *shape) {
+bool planish_broadcast(planish_host *host, uint32_t count, const planish_object *const *x, int32_t *rank,
+                       int64_t *shape) {
   planish_shape_text one, other;
   *rank = 0;
   for (uint32_t k = 0; k < count; k++)

@@ -52,7 +52,8 @@ planish_status planish_seeded_input(const planish_module *module, int32_t index,
                        "input %s: the model leaves its rank open; give it with --input or --inputs",
                        planish_quote(&name, spec->name));
   if (!info || info->dtype.code == COMPLEX || spec->rank > PLANISH_MAX_RANK)
-    return planish_say(message, PLANISH_FAILED, "input %s: cannot make values of type %s; give it with --input or --inputs",
+    return planish_say(message, PLANISH_FAILED,
+                       "input %s: cannot make values of type %s; give it with --input or --inputs",
                        planish_quote(&name, spec->name), spec->dtype);
   array->dtype = info->dtype;
   array->rank = spec->rank;
@@ -121,6 +122,6 @@ planish_status planish_check_output(const planish_module *module, int32_t index,
   if (isnan(want)) return PLANISH_OK;
   for (int64_t i = 0; i < count; i++) sum += planish_element(tensor->dtype, tensor->data, i);
   if (sum == want || fabs(sum - want) <= (double)count * test->atol + test->rtol * magnitude) return PLANISH_OK;
-  return planish_say(message, PLANISH_FAILED, "output %s: sum of its elements: expected %.9g, got %.9g", name.text, want,
-                     sum);
+  return planish_say(message, PLANISH_FAILED, "output %s: sum of its elements: expected %.9g, got %.9g", name.text,
+                     want, sum);
 }

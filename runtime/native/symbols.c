@@ -80,8 +80,8 @@ static planish_status bind_contents(planish_context *context, uint32_t *binder) 
                          binding->element);
     if (binding->flags & PLANISH_BINDING_SIZE && value < 0)
       return planish_say(&context->message, PLANISH_FAILED,
-                         "%sinput %s: element %" PRId64 " is a size: expected 0 or more, got %" PRId64, where, name.text,
-                         binding->element, value);
+                         "%sinput %s: element %" PRId64 " is a size: expected 0 or more, got %" PRId64, where,
+                         name.text, binding->element, value);
     if (binder[binding->symbol] != UNBOUND && *known != value)
       return planish_say(&context->message, PLANISH_FAILED,
                          "%sinput %s: element %" PRId64 ": expected %" PRId64 " as in input %s, got %" PRId64, where,

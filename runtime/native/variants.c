@@ -71,8 +71,8 @@ static planish_status say_none(planish_context *context) {
   for (uint32_t r = module->n_refusals; r-- > 0;)
     if (is_refused(context, &module->refusals[r])) reason = module->refusals[r].reason;
   join(module, NULL, context->inputs, got, sizeof got);
-  return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "inputs %s: ranks: expected one of%s, got %s%s%s", names,
-                     known, got, colon(reason), reason);
+  return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "inputs %s: ranks: expected one of%s, got %s%s%s",
+                     names, known, got, colon(reason), reason);
 }
 
 static planish_status choose(planish_context *context, const planish_module *variant) {
@@ -101,7 +101,8 @@ planish_status planish_choose_variant(planish_context *context) {
   if (!module->n_variants) return PLANISH_OK;
   for (uint32_t v = 0; v < module->n_variants; v++)
     if (fits(context, module->variants[v], true)) return choose(context, module->variants[v]);
-  for (uint32_t v = module->n_variants; v-- > 0;) /* a size is wrong: the last of its ranks, which is general, says it */
+  for (uint32_t v = module->n_variants;
+       v-- > 0;) /* a size is wrong: the last of its ranks, which is general, says it */
     if (fits(context, module->variants[v], false)) return choose(context, module->variants[v]);
   return say_none(context);
 }
