@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import Value
 from ..errors import expect
-from ..expr import Expr, as_expr, floordiv
+from ..expr import Expr, as_expr, floordiv, minimum
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, is_float
@@ -63,7 +63,10 @@ class DeformSample(TensorOp, name="nn.deform_sample"):
         n, c, h, w = out.tensor.dims[0], out.tensor.dims[1], out.tensor.dims[4], out.tensor.dims[5]
         each = floordiv(as_expr(c), self.groups)
         with k.map(n=n, c=c, i=self.window[0], j=self.window[1], y=h, x=w) as (b, channel, i, j, y, z):
-            tap = (floordiv(channel, each) * self.window[0] + i) * self.window[1] + j
+            group = floordiv(channel, each)
+            if not isinstance(c, int):  # a number of channels that does not fit must not lead outside
+                group = minimum(group, self.groups - 1)
+            tap = (group * self.window[0] + i) * self.window[1] + j
             corners = [
                 self._place(k, offset, dtype, (b, tap * 2 + d, y, z), point, x.tensor.dims[2 + d])
                 for d, point in enumerate((self._start(0, y, i), self._start(1, z, j)))
