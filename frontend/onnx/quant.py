@@ -92,6 +92,9 @@ def _enough_blocks(node: Node, x: Value) -> Value:
     axis, block = _axis_and_block(node)
     if not block or len(node.dims_of(x)) != node.rank(0):
         return x
+    for i, (mine, its) in enumerate(zip(node.dims_of(x), node.shape(0), strict=True)):
+        if i != axis:
+            assume_equal(mine, its)
     have, want = node.dims_of(x)[axis], as_dim(ceildiv(node.shape(0)[axis], block))
     if have == want or (isinstance(have, int) and isinstance(want, int)):
         return x
