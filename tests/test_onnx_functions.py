@@ -101,10 +101,13 @@ def test_a_loop_of_unknown_course_stays_a_loop() -> None:
 
 
 def test_rounds_and_shapes_may_be_data() -> None:
-    count, x, y = (helper.make_tensor_value_info(n, t, s) for n, t, s in (
-        ("count", TensorProto.INT64, []), ("x", TensorProto.FLOAT, [1]), ("y", TensorProto.FLOAT, None)))  # fmt: skip
-    i, c, v = (helper.make_tensor_value_info(n, t, s) for n, t, s in (
-        ("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, []), ("v", TensorProto.FLOAT, None)))  # fmt: skip
+    one: list[int] = []
+    count, i, c = (
+        helper.make_tensor_value_info(n, t, one)
+        for n, t in (("count", TensorProto.INT64), ("i", TensorProto.INT64), ("c", TensorProto.BOOL))
+    )
+    y, v = (helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "v"))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     c2, v2 = helper.make_tensor_value_info("c2", TensorProto.BOOL, []), helper.make_tensor_value_info("v2", 1, None)
     steps = [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Concat", ["v", "v"], ["v2"], axis=0)]
     body = helper.make_graph(steps, "body", [i, c, v], [c2, v2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -57,9 +57,13 @@ def _read(case: Any, inputs: list[Any]) -> tuple[Module, onnx.ModelProto]:
 
 def _agree(got: Any, expected: Any, name: str) -> None:
     """Fails when two tensors, sequences or optionals differ."""
-    if expected is None or isinstance(expected, list):
-        assert (got is None) == (expected is None) and len(got or ()) == len(expected or ()), name
-        for one, other in zip(got or (), expected or (), strict=True):
+    if expected is None:
+        assert got is None, name
+        return
+    if isinstance(expected, list):
+        items = cast("list[Any]", expected)
+        assert len(got) == len(items), name
+        for one, other in zip(got, items, strict=True):
             _agree(one, _array(other), name)
         return
     array = np.asarray(got)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_run(model: Model, rows: int) -> None:
     assert np.array_equal(outputs["y"], expected_y(inputs))
     assert np.isclose(outputs["total"], expected_y(inputs).sum(), rtol=1e-4)
     results = model(inputs["x"], inputs["index"])
-    assert isinstance(results, tuple) and np.array_equal(results[0], outputs["y"])
+    assert isinstance(results, tuple) and np.array_equal(cast("tuple[Any, ...]", results)[0], outputs["y"])
 
 
 def test_results_are_independent(model: Model) -> None:

@@ -7,7 +7,7 @@ same meaning where its operands are strings.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...ir.core import Op, Value
 from ...ir.expr import Dim
@@ -41,7 +41,7 @@ def hosted(node: Node, kind: type[Op], args: Sequence[Any]) -> Op | None:
 
 def _is_string(value: Any) -> bool:
     if isinstance(value, tuple):
-        return any(map(_is_string, value))
+        return any(map(_is_string, cast("tuple[Any, ...]", value)))
     return isinstance(value, Value) and isinstance(value.type, TensorType) and value.type.dtype == "string"
 
 

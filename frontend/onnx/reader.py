@@ -131,8 +131,9 @@ def read_onnx(
     `shapes` fixes symbolic dimensions: ``{"input": [1, 3, 224, 224]}``; `ranks` gives inputs without a shape a rank:
     ``{"input": 4}``, with one symbol for each dimension. Without it their type is ``f32[*]``. Dimensions of inputs that
     must be equal, or have one size, for the operators to fit are so in the result. The module's attributes hold name,
-    producer, opset, sha256, source (the file's name) and notes (lines for the user, if there are any). Raises `ModelError`
-    for a file that is damaged or inconsistent, and one `UnsupportedError` that lists every node planish cannot compile.
+    producer, opset, sha256, source (the file's name) and notes (lines for the user, if there are any). Raises
+    `ModelError` for a file that is damaged or inconsistent, and one `UnsupportedError` that lists every node planish
+    cannot compile.
     """
     return OnnxSource(path).read(shapes=shapes, ranks=ranks)
 

@@ -343,7 +343,8 @@ class Scope:
                 if isinstance(atom, Call):
                     part = self._call_value(atom, dtype)
                 elif atom.name in self.symbols.places:
-                    part = self._element(*self.symbols.places[atom.name], dtype)
+                    value, index = self.symbols.places[atom.name]
+                    part = self._element(value, index, dtype)
                 else:
                     part = self._dim_value(Expr({(atom,): 1}), dtype)
                 term = self._insert(Mul(term, part))

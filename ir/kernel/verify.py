@@ -113,7 +113,11 @@ class _Checker:
         for e in exprs:
             for name in as_expr(e).symbols():
                 # Symbols that the run binds need not occur in a buffer's type: the start of a slice, for example.
-                if name in allowed or name.startswith("?") or (name.startswith("$") and name[1:].isdigit() and int(name[1:]) < indices):
+                if (
+                    name in allowed
+                    or name.startswith("?")
+                    or (name.startswith("$") and name[1:].isdigit() and int(name[1:]) < indices)
+                ):
                     continue
                 raise KernelError(f"expected names in scope in '{e}', got '{name}'", op)
 

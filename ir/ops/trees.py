@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
@@ -98,12 +98,12 @@ class TreeEnsemble(TensorOp, name="ml.trees"):
 
     def reference(self, *operands: Any) -> Any:
         x, feature, threshold, test, yes, no, leaf, roots, weights, used = operands
-        rows: np.ndarray = np.arange(x.shape[0])[:, None]
-        node: np.ndarray = np.repeat(roots[None, :], x.shape[0], axis=0)
+        rows = cast(Array, np.arange(len(x)))[:, None]
+        node: Array = np.repeat(roots[None, :], len(x), axis=0)
         for _ in range(self.depth):
             value, limit = x[rows, feature[node]], threshold[node]
             outcome = np.select([value < limit, value == limit, value > limit], [LESS, EQUAL, GREATER], UNORDERED)
-            node = np.where(test[node] & outcome, yes[node], no[node])
+            node = cast(Array, np.where(test[node] & outcome, yes[node], no[node]))
         found, counts = weights[leaf[node]], used[leaf[node]]
         if self.aggregate == "sum":
             return np.where(counts, found, 0).sum(axis=1, dtype=np.float64).astype(weights.dtype)
