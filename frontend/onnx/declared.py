@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
+from onnx import NodeProto
 
 from ...ir.core import Op, Value
 from ...ir.ops.arith import And, Cast, Equal, Where
@@ -22,7 +23,7 @@ from ...ir.ops.require import Require
 from ...ir.ops.shape import Expand, Gather, Reshape, Slice, Tile
 from .calc import Calc
 from .node import Node, Results
-from .scope import Unsupported
+from .scope import Item, Unsupported
 
 Declared = tuple[int, ...]
 Fallback = Callable[[Node, Declared], Results]
@@ -219,17 +220,18 @@ def _guess_axes(node: Node, dims: Declared, declared: Declared, count: int) -> l
     if len(found) != count:
         found = list(range(count))
     sign = (axes < 0).where(axes + len(dims), axes)
-    node.proto.input[0] = checked(node, 0, sign.equals(numbers(node, found)))
+    hold_to(node, 0, sign.equals(numbers(node, found)))
     return found
 
 
-def checked(node: Node, index: int, ok: Calc) -> str:
-    """A new name for an input that is required to be `ok`."""
-    from .scope import Item
-
+def hold_to(node: Node, index: int, ok: Calc) -> None:
+    """From here on, input number `index` of the node is one that is required to be `ok`."""
     name = f"{node.proto.input[index]} (checked)"
     node.scope.items[name] = Item(value=require(node, node.value(index), ok))
-    return name
+    proto = NodeProto()  # the model itself stays as it is: it may be read again
+    proto.CopyFrom(node.proto)
+    proto.input[index] = name
+    node.proto = proto
 
 
 @fallback("Pad")

@@ -21,7 +21,7 @@ from .declared import data, numbers, require
 from .node import Node, Results, converter
 from .scope import Unsupported
 from .unfold import col2im_computed, computed_shape
-from .windows import Window, kernel_shape, lengths, lowest, open_kernel, read_pads, read_window
+from .windows import Window, kernel_shape, lengths, open_kernel, read_pads, read_window
 
 
 def spatial_rank(node: Node) -> int:
@@ -124,7 +124,7 @@ def max_pool(node: Node) -> Value | tuple[Value, ...]:
         column_major = node.integer("storage_order", 0) != 0
         window = (w.kernel, w.strides, w.pads, w.dilations)
         return node.make_all(MaxPoolIndices, node.value(0), *window, column_major)
-    x = w.padded(node, node.value(0), lowest(node, node.type(0).dtype))
+    x = w.padded(node, node.value(0), lowest=True)
     return node.make(MaxPool, x, w.kernel, w.strides, w.pads, w.dilations)
 
 

@@ -19,7 +19,7 @@ from ...ir.ops.resize import Repeat, Resample
 from ...ir.ops.shape import Gather, Slice
 from .calc import Calc, column, scalar
 from .computed import sized
-from .declared import checked, data, element, numbers
+from .declared import data, element, hold_to, numbers
 from .node import Node, converter
 from .scope import Unsupported
 
@@ -151,7 +151,7 @@ def _by_declared_sizes(node: Node, axes: Sequence[int]) -> list[_Axis]:
         return _by_computed_sizes(node, axes)
     if node.string("keep_aspect_ratio_policy", "stretch") == "stretch":
         sizes = [declared[a] for a in axes]
-        node.proto.input[0] = checked(node, 0, data(node, 3).equals(numbers(node, sizes)))
+        hold_to(node, 0, data(node, 3).equals(numbers(node, sizes)))
         return [_Axis(a, dims[a], n, _ratio(node, n, dims[a])) for a, n in zip(axes, sizes, strict=True)]
     scales = [_element(node, node.value(3), i) / scalar(node, dims[a]) for i, a in enumerate(axes)]
     policy = node.string("keep_aspect_ratio_policy", "stretch")

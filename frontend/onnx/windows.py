@@ -27,9 +27,13 @@ class Window:
     extra: tuple[Dim, ...]
     open: tuple[tuple[Dim, Dim], ...] = ()
 
-    def padded(self, node: Node, x: Value, fill: Value | None = None) -> Value:
-        """`x` (batch, channels, space) with the padding that only the run knows, of `fill` (absent: zeros)."""
-        return node.make(Pad, x, fill, ((0, 0), (0, 0), *self.open), "constant") if self.open else x
+    def padded(self, node: Node, x: Value, *, lowest: bool = False) -> Value:
+        """`x` (batch, channels, space) with the padding that only the run knows: zeros, or the `lowest` value of the
+        element type, which is what a maximum must see there."""
+        if not self.open:
+            return x
+        fill = node.splat(least(x.tensor.dtype), x.tensor.dtype) if lowest else None
+        return node.make(Pad, x, fill, ((0, 0), (0, 0), *self.open), "constant")
 
 
 def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -> Window:
@@ -58,11 +62,6 @@ def read_window(node: Node, kernel: tuple[int, ...], spatial: tuple[Dim, ...]) -
     if len(known) == rank:
         return Window(kernel, strides, dilations, known, tuple(extra))
     return Window(kernel, strides, dilations, ((0, 0),) * rank, tuple(extra), tuple(pads))
-
-
-def lowest(node: Node, dtype: str) -> Value:
-    """What a maximum over padding must see there."""
-    return node.splat(least(dtype), dtype)
 
 
 def _ceil_mode(node: Node, mode: str) -> bool:

@@ -59,6 +59,7 @@ def least(dtype: str) -> Any:
     info = DTYPES[dtype]
     if info.kind == "float":
         return -float("inf")
+    expect(info.kind in ("int", "uint", "bool"), f"expected elements that have an order, got {dtype}")
     return {"int": -(1 << (info.bits - 1)), "uint": 0, "bool": False}[info.kind]
 
 
@@ -67,6 +68,7 @@ def greatest(dtype: str) -> Any:
     info = DTYPES[dtype]
     if info.kind == "float":
         return float("inf")
+    expect(info.kind in ("int", "uint", "bool"), f"expected elements that have an order, got {dtype}")
     return {"int": (1 << (info.bits - 1)) - 1, "uint": (1 << info.bits) - 1, "bool": True}[info.kind]
 
 

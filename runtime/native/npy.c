@@ -244,7 +244,7 @@ static planish_status read_data(const planish_source *source, uint64_t offset, c
                        errno ? strerror(errno) : "unexpected end");
   if (turned && !transpose(array, (size_t)file_size))
     return planish_say(message, PLANISH_OUT_OF_MEMORY, "%s: out of memory", where);
-  if (array->dtype.bits < 8) {
+  if (!array->is_text && array->dtype.bits < 8) {
     pack_elements(array->data, count, array->dtype.bits);
     array->bytes = (count * array->dtype.bits + 7) / 8;
   }
