@@ -98,7 +98,7 @@ def load(text: str, symbols: list[str], target: TargetInfo) -> tuple[object, lis
     builder = llvm.JITLibraryBuilder().add_object_img(compile_object(text, target)).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)
-    jit = llvm.create_lljit_compiler()
+    jit = llvm.create_lljit_compiler(use_jit_link=True)
     library = builder.link(jit, symbols[0])
     return (jit, library), [library[s] for s in symbols]
 

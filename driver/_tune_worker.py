@@ -193,7 +193,7 @@ class Team:
         self.count = count
         name = "planish_timed_part"
         builder = llvm.JITLibraryBuilder().add_ir(_PART).add_current_process().export_symbol(name)
-        self._jit = llvm.create_lljit_compiler()
+        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
         self._library = cast("Any", builder.link(self._jit, name))
         self._timed = _TIMED(self._library[name])
         self._taken, self._arrived = (_I64 * count)(), _I64(0)
@@ -278,7 +278,7 @@ class Worker:
             builder.import_symbol(symbol, ctypes.cast(callback, _POINTER).value or 0)
         for stage in stages:
             builder.export_symbol(stage[0])
-        jit = llvm.create_lljit_compiler()
+        jit = llvm.create_lljit_compiler(use_jit_link=True)
         library = cast("Any", builder.link(jit, f"{stages[0][0]}_{name}"))
         tasks = [_TASK(library[stage[0]]) for stage in stages]
         self.loaded[name] = Code((jit, library), tasks, [s[1] for s in stages], [s[2] for s in stages])

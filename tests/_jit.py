@@ -39,7 +39,9 @@ class Loaded:
     failures: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
 
     def __post_init__(self) -> None:
-        self._jit = llvm.create_lljit_compiler()
+        # JITLink keeps the sections of an object together; the older linker may put them too far apart (more than 2 GB)
+        # in a process that has used much memory, and then aborts.
+        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
         self._callback: Any = _FAIL(self._failed)
         builder = llvm.JITLibraryBuilder().add_object_img(self.object).add_current_process()
         address: int | None = ctypes.cast(self._callback, ctypes.c_void_p).value

@@ -114,7 +114,7 @@ def _once(function: Function, starts: list[int], size: int, iterations: int) -> 
 def _functions(target: TargetInfo) -> Loops:
     """The loops as machine code: (iterations, address, bytes) -> a float that keeps them from being removed."""
     initialize()
-    jit = llvm.create_lljit_compiler()
+    jit = llvm.create_lljit_compiler(use_jit_link=True)
     body = compile_object(_text(target), target, 2)
     builder = llvm.JITLibraryBuilder().add_object_img(body).add_current_process()
     for name in ("planish_peak_fma", "planish_peak_read"):
