@@ -17,7 +17,7 @@ import numpy as np
 
 from planish.codegen.llvm.builder import Builder, Ty, V, function, i64, number
 from planish.codegen.llvm.kernel import emit_kernel
-from planish.codegen.llvm.objects import compile_object
+from planish.codegen.llvm.objects import compile_object, lljit
 from planish.codegen.llvm.target import target_for
 from planish.ir.expr import as_expr
 from planish.ir.kernel.builder import KernelBuilder
@@ -98,7 +98,7 @@ def load(text: str, symbols: list[str], target: TargetInfo) -> tuple[object, lis
     builder = llvm.JITLibraryBuilder().add_object_img(compile_object(text, target)).add_current_process()
     for symbol in symbols:
         builder.export_symbol(symbol)
-    jit = llvm.create_lljit_compiler(use_jit_link=True)
+    jit = lljit()
     library = builder.link(jit, symbols[0])
     return (jit, library), [library[s] for s in symbols]
 

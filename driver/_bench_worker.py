@@ -15,11 +15,6 @@ Requests are JSON objects, one a line, on standard input; each is answered by on
 
 from __future__ import annotations
 
-import gc
-import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planish._requests import serve
 from planish.arrays import read_inputs, save_npz
 from planish.contestants import CONTESTANTS, Contestant, Planish
 from planish.quiet import Moment, wait_for_idle
@@ -123,19 +119,7 @@ def _plain(value: Array) -> Array:
 
 def main() -> None:
     """Answer requests until the input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    gc.disable()  # no collection in the middle of a timed run; the process is short
-    worker = Worker()
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
-        try:
-            answer = getattr(worker, request.pop("do"))(**request)
-        except Exception as error:
-            answer = {"error": " ".join(str(error).split()) or type(error).__name__}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    serve(Worker)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
-import gc
-import json
 import math
-import os
-import signal
 import sys
 import threading
 import time
@@ -33,8 +29,9 @@ import llvmlite.binding as llvm
 import numpy as np
 from numpy.typing import NDArray
 
+from planish._requests import serve
 from planish.codegen.llvm.compile import compile_texts, kernel_code
-from planish.codegen.llvm.objects import initialize
+from planish.codegen.llvm.objects import initialize, lljit
 from planish.ir.expr import as_expr
 from planish.ir.kernel.form import Kernel, Read, Write
 from planish.ir.packing import pack, unpack
@@ -193,7 +190,7 @@ class Team:
         self.count = count
         name = "planish_timed_part"
         builder = llvm.JITLibraryBuilder().add_ir(_PART).add_current_process().export_symbol(name)
-        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
+        self._jit = lljit()
         self._library = cast("Any", builder.link(self._jit, name))
         self._timed = _TIMED(self._library[name])
         self._taken, self._arrived = (_I64 * count)(), _I64(0)
@@ -278,7 +275,7 @@ class Worker:
             builder.import_symbol(symbol, ctypes.cast(callback, _POINTER).value or 0)
         for stage in stages:
             builder.export_symbol(stage[0])
-        jit = llvm.create_lljit_compiler(use_jit_link=True)
+        jit = lljit()
         library = cast("Any", builder.link(jit, f"{stages[0][0]}_{name}"))
         tasks = [_TASK(library[stage[0]]) for stage in stages]
         self.loaded[name] = Code((jit, library), tasks, [s[1] for s in stages], [s[2] for s in stages])
@@ -355,21 +352,9 @@ def _agree(a: NDArray[Any], b: NDArray[Any]) -> bool:
 
 def main() -> None:
     """Answer requests until the input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    gc.disable()
     sys.setswitchinterval(1e-5)  # threads of a team meet often
     np.seterr(all="ignore")
-    worker = Worker()
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
-        try:
-            answer = getattr(worker, request.pop("do"))(**request)
-        except Exception as error:
-            answer = {"error": " ".join(str(error).split()) or type(error).__name__}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    serve(Worker)
 
 
 if __name__ == "__main__":

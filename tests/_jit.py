@@ -12,7 +12,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from planish.codegen.llvm.kernel import KernelCode, emit_kernel
-from planish.codegen.llvm.objects import compile_object
+from planish.codegen.llvm.objects import compile_object, lljit
 from planish.ir.expr import as_expr
 from planish.ir.kernel.form import Kernel
 from planish.ir.packing import packed, unpack
@@ -39,9 +39,7 @@ class Loaded:
     failures: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
 
     def __post_init__(self) -> None:
-        # JITLink keeps the sections of an object together; the older linker may put them too far apart (more than 2 GB)
-        # in a process that has used much memory, and then aborts.
-        self._jit = llvm.create_lljit_compiler(use_jit_link=True)
+        self._jit = lljit()
         self._callback: Any = _FAIL(self._failed)
         builder = llvm.JITLibraryBuilder().add_object_img(self.object).add_current_process()
         address: int | None = ctypes.cast(self._callback, ctypes.c_void_p).value

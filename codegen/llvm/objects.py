@@ -27,6 +27,15 @@ def initialize() -> None:
             _ready = True
 
 
+def lljit() -> llvm.LLJIT:
+    """A linker of objects into this process, for measurements and tests: artifacts are linked ahead of time.
+
+    JITLink keeps the sections of an object together. The older linker may put them more than 2 GB apart, in a process
+    that has used much memory, and then aborts."""
+    initialize()
+    return llvm.create_lljit_compiler(use_jit_link=True)
+
+
 def target_machine(target: TargetInfo, opt: int = 3) -> llvm.TargetMachine:
     """LLVM's code generator for `target`: position-independent, small code model."""
     initialize()

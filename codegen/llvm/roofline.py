@@ -20,7 +20,7 @@ import numpy as np
 
 from ...ir.target_info import TargetInfo
 from ..cache import Cache, digest
-from .objects import compile_object, initialize
+from .objects import compile_object, lljit
 
 _VERSION = 1  # of the measurement
 _CACHE = Cache("roofline")
@@ -113,8 +113,7 @@ def _once(function: Function, starts: list[int], size: int, iterations: int) -> 
 @lru_cache(maxsize=2)
 def _functions(target: TargetInfo) -> Loops:
     """The loops as machine code: (iterations, address, bytes) -> a float that keeps them from being removed."""
-    initialize()
-    jit = llvm.create_lljit_compiler(use_jit_link=True)
+    jit = lljit()
     body = compile_object(_text(target), target, 2)
     builder = llvm.JITLibraryBuilder().add_object_img(body).add_current_process()
     for name in ("planish_peak_fma", "planish_peak_read"):

@@ -7,17 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "host.h"
 
 void test_plan(void);
-
-#define CHECK(condition)                                                             \
-  do {                                                                               \
-    if (!(condition)) {                                                              \
-      fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition); \
-      exit(1);                                                                       \
-    }                                                                                \
-  } while (0)
 
 #define SLOTS(...) ((const int32_t[]){__VA_ARGS__})
 #define COUNT(...) (sizeof(SLOTS(__VA_ARGS__)) / sizeof(int32_t))
