@@ -14,7 +14,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ...ir.errors import ModelError
-from .wire import WireError, skeleton
+from ..protobuf import WireError
+from .wire import skeleton
 
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the model itself", "fetch the file with `git lfs pull`"),
