@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..ir.core import Module
 from ..ir.errors import ModelError
@@ -31,6 +31,17 @@ class SourceNode:
     outputs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a model is opened: `weights` is a checkpoint whose tensors take the place of the model's own by name, `key`
+    decrypts, `graph` names one of several graphs that a folder holds (prefill, decode, encoder ...)."""
+
+    weights: Path | None = None
+    key: bytes | None = field(default=None, repr=False)
+    graph: str = ""
+
+
+@runtime_checkable
 class Source(Protocol):
     """A model that has been opened: it can be read several times, for different shapes and ranks of its inputs."""
 
@@ -61,32 +72,34 @@ class Source(Protocol):
 
 
 def read_model(
-    source: str | Path | bytes | onnx.ModelProto,
+    source: str | Path | bytes | onnx.ModelProto | Source,
     *,
+    reading: Reading | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     ranks: Mapping[str, int] | None = None,
 ) -> Module:
-    """Read a model file of any supported format, told by its content, or the bytes of one, or a `ModelProto`.
+    """Read a model of any supported format, told by its content, or the bytes of one, or a `ModelProto`.
 
     `shapes` fixes symbolic dimensions of inputs, `ranks` the ranks of inputs that the model leaves open: their
     dimensions are symbols then. Raises `ModelError` for what is no model, `UnsupportedError` for one that planish
     cannot compile.
     """
-    return open_model(source).read(shapes=shapes, ranks=ranks)
+    return open_model(source, reading).read(shapes=shapes, ranks=ranks)
 
 
-def open_model(source: str | Path | bytes | onnx.ModelProto | Source) -> Source:
+def open_model(source: str | Path | bytes | onnx.ModelProto | Source, reading: Reading | None = None) -> Source:
     """Open a model without importing its operators yet; one that is open is given back. Raises `ModelError` for what is
     no model."""
+    if isinstance(source, Source):
+        return source
+    reading = reading or Reading()
     if isinstance(source, str | Path):
         source = Path(source)
         _check_readable(source)
-    # Imported here: the onnx package takes long to load, and most of planish works without it.
+    # Imported here: the packages take long to load, and most of planish works without them.
     from .onnx import OnnxSource
 
-    return (
-        source if isinstance(source, OnnxSource) else OnnxSource(cast("str | Path | bytes | onnx.ModelProto", source))
-    )
+    return OnnxSource(source)
 
 
 def _check_readable(path: Path) -> None:
@@ -102,4 +115,4 @@ def _check_readable(path: Path) -> None:
         raise ModelError(f"{path}: cannot read the model: {getattr(e, 'strerror', None) or e}") from e
 
 
-__all__ = ["Source", "SourceNode", "open_model", "read_model"]
+__all__ = ["Reading", "Source", "SourceNode", "open_model", "read_model"]

@@ -8,12 +8,16 @@ symbols are equal, or one of them is 1) is collected as conditions, which become
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from .errors import PlanishError
 from .expr import Dim, Expr, as_dim, as_expr, sym
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -77,6 +81,28 @@ def assuming() -> Generator[Assumptions]:
         yield found
     finally:
         _CURRENT.reset(token)
+
+
+def settled(make: Callable[[dict[str, Dim], Assumptions], T]) -> T:
+    """What `make` gives for what is known of symbols and for what it will take for granted. Where dimensions must be
+    equal for the operators to fit, `make` is called again with that, until nothing new comes up."""
+    equal: dict[str, Dim] = {}
+    while True:
+        failed: PlanishError | None = None
+        result: T | None = None
+        with assuming() as assumed:
+            try:
+                result = make(equal, assumed)
+            except PlanishError as error:
+                failed = error
+        solved = assumed.solve()
+        if solved.keys() <= equal.keys():
+            break
+        equal = {name: substituted(dim, solved) for name, dim in equal.items()} | solved
+    if failed is not None:
+        raise failed
+    assert result is not None
+    return result
 
 
 def assume_equal(a: Dim, b: Dim) -> None:

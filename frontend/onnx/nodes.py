@@ -105,7 +105,7 @@ class NodeImporter:
             items.update(dict.fromkeys(outputs))
             return
         try:
-            self._node(proto, frame)
+            self.run(proto, frame)
         except Unsupported as e:
             self._issue(proto, frame, e.reason, e.advice)
             items.update(dict.fromkeys(outputs))
@@ -119,7 +119,7 @@ class NodeImporter:
         opset = str(frame.opsets[_domain(proto)])
         self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], opset, reason, advice))
 
-    def _node(self, proto: NodeProto, frame: Frame) -> None:
+    def run(self, proto: NodeProto, frame: Frame) -> None:
         """Convert one node, all of whose inputs are there. Raises `Unsupported`."""
         domain = _domain(proto)
         opset = frame.opsets.get(domain)
@@ -242,7 +242,7 @@ class NodeImporter:
             if missing is not None:
                 raise around.error(f"{label(proto)} inside of it reads {quote(missing)}, which nothing there makes")
             try:
-                self._node(proto, frame)
+                self.run(proto, frame)
             except Unsupported as e:
                 inside = f"its definition needs {proto.op_type}: " if not e.reason.startswith("its definition") else ""
                 raise Unsupported(inside + e.reason, e.advice) from e
@@ -258,13 +258,15 @@ def _converted(node: Node, function: Converter) -> Results:
         declared, fallback = node.declared(0), FALLBACKS.get(node.op_type)
         if node.proto.domain not in ("", "ai.onnx"):
             raise
-        if declared is None or fallback is None:
-            node.binding = True
-            return COMPUTED.get(node.op_type, function)(node)
-        try:
-            return fallback(node, declared)
-        except (IndexError, ValueError) as e:
-            raise node.error(f"the shape {list(declared)} that the model declares does not fit its inputs") from e
+        if declared is not None and fallback is not None:
+            try:
+                return fallback(node, declared)
+            except Unsupported:
+                pass  # the declared shape says too little: the input's is symbolic, or axes are data, too
+            except (IndexError, ValueError) as e:
+                raise node.error(f"the shape {list(declared)} that the model declares does not fit its inputs") from e
+        node.binding = True
+        return COMPUTED.get(node.op_type, function)(node)
 
 
 def _with_recipe(node: Node, results: Results) -> Results:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import onnx
 
-from ...ir.assume import assuming, substituted
+from ...ir.assume import Assumptions, settled
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
-from ...ir.errors import PlanishError
 from ...ir.expr import Dim
 from ...ir.types import Type
 from .. import SourceNode
@@ -32,6 +31,7 @@ from . import (
     einsum,
     index,
     irregular,
+    labels,
     learned,
     make,
     measured,
@@ -65,8 +65,8 @@ from .text import quote
 # Importing these fills the table of converters.
 _FAMILIES = (
     arith, causal, contrib, contrib_attention, contrib_blocks, contrib_layers, control, deform, einsum, index,
-    irregular, learned, make, measured, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape, signal,
-    qoperators, training, trees,
+    irregular, labels, learned, make, measured, nn, norm, quant, recurrent, reduce, resize, sampling, sequences, shape,
+    signal, qoperators, training, trees,
 )  # fmt: skip
 names.register()
 
@@ -162,46 +162,28 @@ class Importer:
         """Import the model."""
         check_text(self.model.proto, self.file)
         self.opsets = opsets(self.model.proto, self.file)
-        self.equal: dict[str, Dim] = {}
-        while True:
-            failed: PlanishError | None = None
-            module: Module | None = None
-            self.issues = []
-            with assuming() as self.assumed:
-                try:
-                    module = self._module()
-                except PlanishError as error:
-                    failed = error
-            # Where dimensions must be equal for the operators to fit, say so in the inputs, and begin again.
-            solved = self.assumed.solve()
-            if solved.keys() <= self.equal.keys():
-                break
-            self.equal = {name: substituted(dim, solved) for name, dim in self.equal.items()} | solved
-        if module is None:
-            assert failed is not None
-            raise failed
-        return module
+        return settled(self._module)
 
-    def _module(self) -> Module:
-        graph = self.proto
+    def _module(self, equal: dict[str, Dim], assumed: Assumptions) -> Module:
+        graph, self.issues = self.proto, list[Issue]()
         check_domains(graph, self.opsets, self.file)
         check_names(graph, self.file)
         order = ordered(graph, self.file)
         constants = self._constants()
         free = [i for i in graph.input if i.name not in constants]
-        given = Given(self.shapes, self.ranks, self.equal)
+        given = Given(self.shapes, self.ranks, equal)
         params, unnamed = read_inputs(free, given, self.file, self.issues)
-        self.assumed.free.update(unnamed)
+        assumed.free.update(unnamed)
         good = {name: type for name, type in params if type is not None}
         main = Graph("main", list(good.values()), list(good), self.outputs)
-        symbols = Symbols(self.equal)
+        symbols = Symbols(equal)
         self.scope = Scope(main.body, symbols)
         self.scope.items.update({name: None for name, _ in params})
         self.scope.items.update({v.name: Item(value=v) for v in main.params})
         self.scope.items.update(constants)
         used = used_names(graph).union(self.outputs)
         frame = Frame(self.scope, self.opsets, used, shapes=known_shapes(graph))
-        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues, self.assumed)
+        nodes = NodeImporter(self.model.proto, self.file, self.tensors, self.issues, assumed)
         for node in order:
             nodes.convert(node, frame)
         if self.issues:

@@ -85,9 +85,10 @@ class Known:
 class Item:
     """One ONNX name. At least one of the first three is there; the others are made when asked for. A sequence of known
     length has `parts` instead, its elements; an optional that is empty is a sequence without parts (`parts` is then
-    `()`). `recipe` computes the elements as expressions of symbols, where a shape depends on them."""
+    `()`). `recipe` computes the elements as expressions of symbols, where a shape depends on them; `name` is what a
+    value made of it is called."""
 
-    __slots__ = ("data", "dtype", "known", "parts", "recipe", "value")
+    __slots__ = ("data", "dtype", "known", "name", "parts", "recipe", "value")
 
     def __init__(
         self,
@@ -103,12 +104,13 @@ class Item:
         self.parts = parts
         self.dtype = dtype  # of the elements of a sequence that is empty
         self.recipe: Callable[[], Known | None] | None = None
+        self.name = ""
 
     def copy(self) -> Item:
         """The same, so that what is made of the copy is not made of this one."""
         parts = None if self.parts is None else tuple(p.copy() for p in self.parts)
         twin = Item(self.value, self.data, self.known, parts, self.dtype)
-        twin.recipe = self.recipe
+        twin.recipe, twin.name = self.recipe, self.name
         return twin
 
     @property
