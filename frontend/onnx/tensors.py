@@ -7,21 +7,28 @@ and external elements are referred to, never read; typed lists become arrays.
 from __future__ import annotations
 
 import math
-import stat
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import SupportsInt
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 from onnx import TensorProto
 
-from ...ir.constants import ArraySource, ConstantData, FileSource
+from ...ir.constants import ConstantData, FileSource
 from ...ir.errors import ModelError
 from ...ir.types import DTYPES
+from ..elements import (
+    by_reference,
+    byte_count,
+    check_bytes,
+    checked_shape,
+    constant,
+    external_path,
+    from_bytes,
+    unpacked,
+)
+from ..text import quote
 from .proto import Loaded
-from .text import quote
 
 # ONNX's number of an element type -> planish's name
 DTYPE_NAMES: dict[int, str] = {
@@ -51,7 +58,6 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.INT2: "i2",
 }
 _MAX_DENSE = 1 << 28  # elements up to which a sparse tensor is made dense
-_MAX_ELEMENTS = 1 << 48  # beyond any address space; sizes stay exact in 64 bits
 
 
 class UnsupportedType(Exception):
@@ -87,78 +93,35 @@ class TensorReader:
         if place is not None:
             return self._placed(place, dtype, shape, where)
         if tensor.HasField("raw_data"):
-            return _from_bytes(np.frombuffer(tensor.raw_data, np.uint8), dtype, shape, where)
+            return from_bytes(np.frombuffer(tensor.raw_data, np.uint8), dtype, shape, where)
         return _from_typed(tensor, dtype, shape, where)
 
     def _placed(self, place: tuple[int, int], dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
         offset, length = place
-        if self.model.path is not None and _by_reference(dtype):
-            _check_bytes(length, dtype, shape, where)
+        if self.model.path is not None and by_reference(dtype):
+            check_bytes(length, dtype, shape, where)
             return ConstantData(dtype, shape, FileSource(str(self.model.path), offset))
         if self.model.path is not None:
             data = np.fromfile(self.model.path, np.uint8, length, offset=offset)
         else:
             data = np.frombuffer(self.model.data, np.uint8, length, offset)
-        return _from_bytes(data, dtype, shape, where)
+        return from_bytes(data, dtype, shape, where)
 
     def _external(self, tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
         entries = {e.key: e.value for e in tensor.external_data}
         path = external_path(self.model.folder, entries.get("location", ""), where)
         offset = _number(entries.get("offset", "0"), "offset", where)
         length = _number(entries.get("length", str(byte_count(dtype, shape))), "length", where)
-        _check_bytes(length, dtype, shape, where)
+        check_bytes(length, dtype, shape, where)
         size = path.stat().st_size
         if offset + length > size:
             raise ModelError(
                 f"{where}: expected {length} bytes at offset {offset} of {path}, but that file has {size} bytes;"
                 " it is cut short or belongs to another model"
             )
-        if _by_reference(dtype):
+        if by_reference(dtype):
             return ConstantData(dtype, shape, FileSource(str(path), offset))
-        return _from_bytes(np.fromfile(path, np.uint8, length, offset=offset), dtype, shape, where)
-
-
-def checked_shape(
-    dims: Iterable[SupportsInt], where: str, error: Callable[[str], ModelError] = ModelError
-) -> tuple[int, ...]:
-    """The dimensions of a tensor, none negative and not absurdly large; `error` makes of a message what is raised."""
-    shape = tuple(int(d) for d in dims)
-    if any(d < 0 for d in shape):
-        raise error(f"{where}: expected dimensions of at least 0, got {list(shape)}")
-    if math.prod(d for d in shape if d) > _MAX_ELEMENTS:
-        raise error(f"{where}: dimensions {list(shape)} are too large: no tensor has that many elements")
-    return shape
-
-
-def byte_count(dtype: str, shape: tuple[int, ...]) -> int:
-    """Bytes that ONNX stores for a tensor (elements of 4 and 2 bits are packed)."""
-    return (math.prod(shape) * DTYPES[dtype].bits + 7) // 8
-
-
-def external_path(folder: Path | None, location: str, where: str) -> Path:
-    """The file that holds external data: a regular file inside the model's folder. Raises `ModelError`."""
-    if folder is None:
-        raise ModelError(f"{where}: its data is in the file {quote(location)}, but the model was not read from a file;"
-                         " give the path of the model instead of its bytes")  # fmt: skip
-    shown = quote(location)
-    relative = Path(location)
-    if not location or "\0" in location or relative.is_absolute() or ".." in relative.parts:
-        raise ModelError(f"{where}: external data in {shown}: expected a path inside the model's folder; refused")
-    path = folder / relative
-    try:
-        resolved = path.resolve()
-        mode = resolved.stat().st_mode
-    except (OSError, RuntimeError) as e:
-        raise ModelError(
-            f"{where}: its data is missing: expected the file {path}; put it there (it comes with the model)"
-        ) from e
-    if not resolved.is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"{where}: external data in {shown} is a link out of the model's folder; refused: copy the file there"
-        )
-    if not stat.S_ISREG(mode):
-        raise ModelError(f"{where}: external data in {shown} is not a regular file; refused")
-    return resolved
+        return from_bytes(np.fromfile(path, np.uint8, length, offset=offset), dtype, shape, where)
 
 
 def densified(values: ConstantData, indices: ConstantData, shape: tuple[int, ...], where: str) -> ConstantData:
@@ -177,53 +140,13 @@ def densified(values: ConstantData, indices: ConstantData, shape: tuple[int, ...
         raise ModelError(f"{where}: expected indices in 0..{math.prod(shape) - 1}, got {flat.min()}..{flat.max()}")
     dense = np.zeros(math.prod(shape), DTYPES[values.dtype].numpy)
     dense[flat] = values.array().reshape(-1)
-    return _constant(dense.reshape(shape), values.dtype)
+    return constant(dense.reshape(shape), values.dtype)
 
 
 def _number(text: str, key: str, where: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
         raise ModelError(f"{where}: external data: expected {key} to be a number, got {quote(text)}")
     return int(text)
-
-
-def _by_reference(dtype: str) -> bool:
-    # bool: a file may hold bytes other than 0 and 1; elements of less than a byte are packed; strings are no bytes
-    return DTYPES[dtype].bits >= 8 and dtype not in ("bool", "string")
-
-
-def _check_bytes(got: int, dtype: str, shape: tuple[int, ...], where: str) -> None:
-    expected = byte_count(dtype, shape)
-    if dtype == "string":
-        raise ModelError(f"{where}: strings cannot be stored as raw bytes")
-    if got != expected:
-        shown = ",".join(map(str, shape))
-        raise ModelError(f"{where}: expected {expected} bytes for {dtype}[{shown}], got {got}")
-
-
-def _from_bytes(data: np.ndarray, dtype: str, shape: tuple[int, ...], where: str) -> ConstantData:
-    _check_bytes(data.size, dtype, shape, where)
-    if dtype == "bool":
-        return _constant((data != 0).reshape(shape), dtype)
-    if 0 < DTYPES[dtype].bits < 8:
-        return _constant(_unpacked(data, dtype, shape), dtype)
-    return _constant(data.view(DTYPES[dtype].numpy).reshape(shape), dtype)
-
-
-def _constant(array: np.ndarray, dtype: str) -> ConstantData:
-    array.setflags(write=False)
-    return ConstantData(dtype, array.shape, ArraySource(array, id(array)))
-
-
-def _unpacked(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Elements that are packed two or four in a byte, the first in the low bits."""
-    width = DTYPES[dtype].bits
-    shifts = np.arange(0, 8, width, dtype=np.uint8)
-    codes = (data.reshape(-1, 1) >> shifts & ((1 << width) - 1)).astype(np.uint8)
-    codes = codes.reshape(-1)[: math.prod(shape)].reshape(shape)
-    if DTYPES[dtype].kind == "float8":
-        return codes.view(DTYPES[dtype].numpy)
-    top = 1 << (width - 1) if DTYPES[dtype].kind == "int" else 0
-    return ((codes.astype(np.int8) ^ top) - top).astype(DTYPES[dtype].numpy)
 
 
 def _bits16(kind: DTypeLike) -> Callable[[np.ndarray], np.ndarray]:
@@ -254,19 +177,22 @@ def _from_typed(tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: 
         _check_count(len(tensor.string_data), count, dtype, "string_data", where)
         strings = np.empty(count, np.object_)
         strings[:] = [s.decode("utf-8", "replace") for s in tensor.string_data]
-        return _constant(strings.reshape(shape), dtype)
+        return constant(strings.reshape(shape), dtype)
     field, convert = _TYPED.get(dtype, ("int32_data", None))
     if DTYPES[dtype].kind == "float8":
         convert = _bits8(DTYPES[dtype].numpy)
     numbers = np.array(getattr(tensor, field), _FIELD_TYPES.get(field, np.int32))
     if 0 < DTYPES[dtype].bits < 8:
         _check_count(numbers.size, byte_count(dtype, shape), dtype, field, where)
-        return _constant(_unpacked(numbers.astype(np.uint8), dtype, shape), dtype)
+        return constant(unpacked(numbers.astype(np.uint8), dtype, shape), dtype)
     _check_count(numbers.size, count, dtype, field, where)
     values = convert(numbers) if convert else numbers.astype(DTYPES[dtype].numpy)
-    return _constant(values.reshape(shape), dtype)
+    return constant(values.reshape(shape), dtype)
 
 
 def _check_count(got: int, expected: int, dtype: str, field: str, where: str) -> None:
     if got != expected:
         raise ModelError(f"{where}: expected {expected} elements of {dtype} in {field}, got {got}")
+
+
+__all__ = ["DTYPE_NAMES", "TensorReader", "UnsupportedType", "checked_shape", "densified", "dtype_name"]
