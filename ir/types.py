@@ -272,7 +272,7 @@ class MapType:
     item: Type
 
     def __str__(self) -> str:
-        return f"map<{self.key}, {self.item}>"
+        return f"map<{self.key},{self.item}>"
 
 
 Type: TypeAlias = TensorType | ScalarType | TupleType | SequenceType | OptionalType | MapType

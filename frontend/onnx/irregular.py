@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ...ir.core import Value
-from ...ir.ops.arith import Cast
 from ...ir.ops.host import random, strings, tensors
 from ...ir.ops.shape import Reshape
 from ...ir.types import TensorType, broadcast
 from .node import Node, converter
-from .scope import Known, Unsupported
+from .scope import Known
 
 
 @converter("NonZero")
@@ -132,53 +131,6 @@ def tfidf(node: Node) -> Value:
     counts, indexes = tuple(node.ints("ngram_counts")), tuple(node.ints("ngram_indexes"))
     args = (*lengths, node.integer("max_skip_count"), counts, indexes, tuple(pool), weights)
     return node.host(strings.TfIdf, _ranked(node, 0), node.string("mode"), *args)[0]
-
-
-@converter("LabelEncoder", domain="ai.onnx.ml")
-def label_encoder(node: Node) -> Value:
-    """LabelEncoder of numbers and strings."""
-    keys, values = _labels(node, "keys"), _labels(node, "values")
-    if keys is None or values is None:
-        raise Unsupported("LabelEncoder of opset 1", "convert the model to a newer opset")
-    source, key_type = keys
-    target, dtype = values
-    default = _default(node, dtype)
-    x = node.value(0)
-    if x.tensor.dtype not in (key_type, "string"):
-        x = node.make(Cast, x, key_type)
-    return node.host(strings.LabelEncoder, x, source, target, default, dtype)[0]
-
-
-def _labels(node: Node, what: str) -> tuple[Any, str] | None:
-    if node.has_attribute(f"{what}_strings"):
-        return tuple(_texts(node, f"{what}_strings")), "string"
-    if node.has_attribute(f"{what}_int64s"):
-        return tuple(node.ints(f"{what}_int64s")), "i64"
-    if node.has_attribute(f"{what}_floats"):
-        return tuple(node.floats(f"{what}_floats")), "f32"
-    data = node.tensor(f"{what}_tensor")
-    if data is None:
-        return None
-    array = data.array().reshape(-1)
-    if data.dtype == "string":
-        return tuple(_decoded(v) for v in array), "string"
-    return tuple(v.item() for v in array), data.dtype
-
-
-def _decoded(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _default(node: Node, dtype: str) -> Any:
-    given = node.tensor("default_tensor")
-    if given is not None:
-        value = given.array().reshape(-1)[0]
-        return (_decoded(value),) if dtype == "string" else (value.item(),)
-    if dtype == "string":
-        return (node.string("default_string", "_Unused"),)
-    if dtype in ("f32", "f64"):
-        return (node.real("default_float", -0.0),)
-    return (node.integer("default_int64", -1),)
 
 
 @converter("ArrayFeatureExtractor", domain="ai.onnx.ml")

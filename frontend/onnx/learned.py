@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir.core import Value
 from ...ir.ops.arith import Add, Cast, Equal, Greater, IsNaN, Log, Mul, Pow, Sigmoid, Sub, Tanh, Where
+from ...ir.ops.host.labels import PairProbability
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.nn import Softmax
 from ...ir.ops.reduce import ArgMax, Max, Sum
@@ -17,7 +18,6 @@ from ...ir.types import DTYPES, is_float
 from .calc import Calc
 from .declared import require
 from .node import Node, converter
-from .scope import Unsupported
 from .windows import fixed
 
 __all__ = ["Classes", "labelled", "post_transform", "rows_of"]
@@ -297,9 +297,8 @@ def svm_regressor(node: Node) -> Value:
 
 @converter("SVMClassifier", domain=_DOMAIN)
 def svm_classifier(node: Node) -> tuple[Value, Value]:
-    """SVMClassifier: every pair of classes votes; without support vectors a linear model."""
-    if node.floats("prob_a", []):
-        raise Unsupported("SVMClassifier with probabilities (prob_a)", "export the model without probabilities")
+    """SVMClassifier: every pair of classes votes; without support vectors a linear model. `prob_a` and `prob_b` make
+    probabilities of its scores."""
     x, classes = as_float(node, rows_of(node, 0)), Classes.read(node, "classlabels_ints")
     sizes, rho = node.ints("vectors_per_class", []), np.array(node.floats("rho"), np.float32)
     coefficients = np.array(node.floats("coefficients"), np.float32)
@@ -315,10 +314,23 @@ def svm_classifier(node: Node) -> tuple[Value, Value]:
     votes = Calc(node, node.make(MatMul, won.value, constant(node, first, dtype)))
     votes = votes + Calc(node, node.make(MatMul, (1.0 - won).value, constant(node, second, dtype)))
     label = classes.pick(node, node.make(ArgMax, votes.value, 1, False))
+    if node.floats("prob_a", []):
+        return label, post_transform(node, _probabilities(node, scores, classes.count), transform)
     if weights.shape[1] == 1:
         pair = node.make(Concat, ((-scores).value, scores.value), 1)
         return label, post_transform(node, pair, transform)
     return label, post_transform(node, scores.value, transform)
+
+
+def _probabilities(node: Node, scores: Calc, classes: int) -> Value:
+    """Probabilities of the classes from the scores of their pairs [n, pairs], by logistic functions (Platt)."""
+    a, b = (np.array(node.floats(f"prob_{name}", []), np.float32) for name in "ab")
+    pairs = classes * (classes - 1) // 2
+    if not a.size == b.size == pairs:
+        raise node.error(f"prob_a, prob_b: expected {pairs} numbers, one for each pair, got {a.size} and {b.size}")
+    slope, shift = (Calc(node, constant(node, v, scores.dtype)) for v in (a, b))
+    against = Calc(node, node.make(Sigmoid, (-(scores * slope + shift)).value)).cast("f32")
+    return node.host(PairProbability, against.value, classes)[0]
 
 
 def _duels(sizes: Sequence[int], coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

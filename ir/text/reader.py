@@ -93,7 +93,7 @@ class Reader:
     # -- types --------------------------------------------------------------------------------------------------
 
     def type(self) -> Type:
-        """`f32[1,n]@{...}`, `f32`, `tuple<...>`, `seq<...>`, `optional<...>`, `map<i64, ...>`."""
+        """`f32[1,n]@{...}`, `f32`, `tuple<...>`, `seq<...>`, `optional<...>`, `map<i64,...>`."""
         token = self.c.expect_kind("ident", "a type")
         if token.text in ("tuple", "seq", "optional"):
             return self._compound(token)
