@@ -248,6 +248,10 @@ class Assembly:
             raise Unsupported(f"{operator} ({node_label(proto)}) has no output {found.index(None)}")
         return [item for item in found if item is not None]
 
+    def cast(self, item: Item | Value, dtype: str) -> Item:
+        """The tensor in another element type; the same where it has that already."""
+        return self.item(item) if self.type(item).dtype == dtype else self.op("Cast", item, to=_NUMBERS[dtype])
+
     def _input_name(self, item: Item | None, index: int, operator: str, names: dict[str, Item | None]) -> str:
         """A name for an input, under which `names` then has it."""
         if item is None:
