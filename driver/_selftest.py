@@ -13,6 +13,7 @@ import numpy as np
 from planish.ir.core import Module, Value
 from planish.ir.errors import PlanishError
 from planish.ir.interp import run_graph
+from planish.ir.state import states_of
 from planish.ir.types import DTYPES, TensorType
 from planish.runtime.manifest import Port, SelfTest
 from planish.runtime.selftest import record, seeded_input
@@ -26,15 +27,16 @@ _MOST_BYTES = 1 << 29  # of one value: the interpreter has several at once
 def golden_test(module: Module) -> SelfTest | None:
     """The self-test of a model with static shapes; None where shapes are symbolic, or where an input or output has a
     type that seeded numbers cannot fill, or where the model refuses the seeded inputs."""
-    graph = module.main
+    graph, states = module.main, states_of(module)
+    params = graph.params[: len(graph.params) - len(states)]
     types = [v.type for v in [*graph.params, *graph.results]]
-    if not all(isinstance(t, TensorType) and t.is_static and DTYPES[t.dtype].bits >= 8 for t in types):
+    if not all(isinstance(t, TensorType) and t.is_static and _is_filled(t.dtype) for t in types):
         return None
     if any(_bytes(v) > _MOST_BYTES for op in graph.walk() for v in (*op.inputs, *op.results)):
         return None
-    ranges = [value_range(p) for p in graph.params]
+    ranges = [value_range(p) for p in params]
     inputs: dict[str, np.ndarray] = {}
-    for i, (p, (low, high)) in enumerate(zip(graph.params, ranges, strict=True)):
+    for i, (p, (low, high)) in enumerate(zip(params, ranges, strict=True)):
         shape = p.tensor.static_shape
         inputs[p.name] = seeded_input(Port(p.name, p.tensor.dtype, shape), i, SEED, shape, low, high)
     try:
@@ -42,10 +44,14 @@ def golden_test(module: Module) -> SelfTest | None:
             results = run_graph(module, inputs)
     except PlanishError:
         return None
-    outputs = [results[name] for name in graph.result_names]
+    outputs = [results[name] for name in graph.result_names[: len(graph.result_names) - len(states)]]
     wide = [np.abs(o.astype(np.float64)) for o in outputs if o.size]
     largest = max((float(np.max(w, where=np.isfinite(w), initial=0.0)) for w in wide), default=0.0)
     return record(SEED, (), ranges, outputs, rtol=RTOL, atol=max(1e-30, 1e-4 * largest))
+
+
+def _is_filled(dtype: str) -> bool:
+    return DTYPES[dtype].bits >= 8 and DTYPES[dtype].kind != "complex"
 
 
 def _bytes(value: Value) -> int:

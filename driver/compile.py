@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from planish._atomic import written_beside
 from planish._collecting import few_collections
 from planish._lower import Options, available_threads, lower
@@ -40,6 +42,7 @@ from planish.ir.kernel.builder import reserved_names
 from planish.ir.packing import weights_image
 from planish.ir.plan import Plan
 from planish.ir.program import Program
+from planish.ir.state import State, states_of
 from planish.ir.target_info import TargetInfo
 from planish.ir.verifier import module_symbols
 from planish.islands import Pieces, Spec, emit_pieces, pieces, plan_facts, port_shape, port_type
@@ -243,6 +246,7 @@ def _lower_all(levels: Sequence[Level], options: Options, report: CompileReport,
     heads = [piece.head for level in levels for piece in level.pieces]
     for head in heads:
         head.attributes["ranges"] = ranges_of(levels[0].variants.shapes, head.attributes["symbols"])
+        head.attributes["states"] = [first_contents(s) for s in states_of(levels[0].variants.modules[0])]
     if len(heads) > 1 or isinstance(heads[0], Plan):
         join(heads, [program for group in programs for program in group])
     steps.done("passes")
@@ -308,7 +312,8 @@ def _descriptors(
         )  # fmt: skip
     heads = [piece.head for piece in level.pieces]
     names = [f"{main}_variant_{i}" for i in range(len(heads))]
-    inputs, outputs = (_ports(whole_specs(variants, heads, what)) for what in ("inputs", "outputs"))
+    kept = len(states_of(variants.modules[0]))
+    inputs, outputs = (_ports(whole_specs(variants, heads, what), kept) for what in ("inputs", "outputs"))
     whole = replace(whole_manifest(variants, manifests), inputs=inputs, outputs=outputs)
     mains: list[tuple[str, bytes]] = []
     for piece, group, name in zip(level.pieces, kernels, names, strict=True):
@@ -338,10 +343,12 @@ def make_manifest(
         scratch=max((_fixed(one.scratch) for one in kernels), default=0),
         code=sum(code_bytes(o) for one in kernels for o in one.objects),
     )
+    kept = len(states_of(module))
     return Manifest(
         name=str(module.attributes.get("name") or "model"),
-        inputs=_ports(program.attributes["inputs"]),
-        outputs=_ports(program.attributes["outputs"]),
+        inputs=_ports(program.attributes["inputs"], kept),
+        outputs=_ports(program.attributes["outputs"], kept),
+        states=_ports(program.attributes["inputs"])[-kept:] if kept else (),
         symbols=tuple(program.attributes["symbols"]),
         model_sha256=str(module.attributes.get("sha256", "")),
         passes=tuple(p.name for p in report.passes),
@@ -355,8 +362,15 @@ def make_manifest(
     )
 
 
-def _ports(specs: Sequence[Spec]) -> tuple[Port, ...]:
-    return tuple(Port(name, port_type(type), port_shape(type)) for name, type in specs)
+def _ports(specs: Sequence[Spec], states: int = 0) -> tuple[Port, ...]:
+    """The ports of a model but those of states, which stand at the end."""
+    return tuple(Port(name, port_type(type), port_shape(type)) for name, type in specs[: len(specs) - states])
+
+
+def first_contents(state: State) -> tuple[int, bytes | None]:
+    """Bytes of a state, and what they are at first; None for zeros."""
+    array = state.initial.array()
+    return array.nbytes, np.ascontiguousarray(array).tobytes() if array.any() else None
 
 
 def _fixed(size: Dim) -> int:

@@ -145,7 +145,7 @@ def emit_pieces(
     a = plan.attributes
     what = Descriptor(
         a["inputs"], a["outputs"], a["symbols"], a["weights_bytes"], (), features, manifest, selftest,
-        ranges=a.get("ranges", ()),
+        ranges=a.get("ranges", ()), states=a.get("states", ()),
     )  # fmt: skip
     offsets = {op: weight.offset for op, weight in found.constants.items()}
     text = emit_plan(plan, islands, what, target, offsets=offsets, name=name)

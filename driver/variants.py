@@ -232,6 +232,7 @@ def descriptor(
         variants=names,
         refusals=refusals,
         ranges=ranges_of(variants.shapes, attributes["symbols"]),
+        states=attributes.get("states", ()),
     )
 
 

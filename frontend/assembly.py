@@ -29,6 +29,7 @@ from ..ir.core import Graph, Module, Op, Region, Return, Value, Yield
 from ..ir.errors import ModelError, VerifyError
 from ..ir.expr import Dim
 from ..ir.ops.host import If, Loop, fixed_point
+from ..ir.state import State
 from ..ir.types import TensorType, Type
 from .onnx.inputs import Given, read_inputs
 from .onnx.node import node_label
@@ -66,16 +67,6 @@ def input_types(inputs: Sequence[Input], label: str, ranks: Mapping[str, int] | 
     """Names and types of inputs, with a symbol for every size that is left open (`Source.input_types`)."""
     found, _ = read_inputs([i.proto() for i in inputs], Given({}, ranks or {}, {}), label, [])
     return [(name, type) for name, type in found if type is not None]
-
-
-@dataclass(frozen=True)
-class State:
-    """A tensor that a model keeps from run to run: `input` of `main` holds it, `output` becomes it, `initial` is what
-    it is before the first run. `module.attributes["states"]` has a tuple of them; neither port is the user's."""
-
-    input: str
-    output: str
-    initial: ConstantData
 
 
 def assembled(

@@ -25,6 +25,7 @@ from .ops.host.control import Loop
 from .ops.symbols import known_symbols
 from .program import Alloc, Call, If, Input, Output, Program, View, Weight
 from .scalar import cast as cast_scalar
+from .state import states_of
 from .types import DTYPES, TensorType
 
 Array = Any
@@ -68,8 +69,11 @@ def _checked(op: Op, type: Any, array: Array) -> Array:
 
 def run_graph(graph: Graph | Module, inputs: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs, by name, of a graph (or of a module's `main`) for inputs by name. A value is freed after its last
-    use. Outputs without a name are called `0`, `1`, ... Raises `PlanishError` for inputs that do not fit."""
-    graph = graph.main if isinstance(graph, Module) else graph
+    use. Outputs without a name are called `0`, `1`, ... States of a module that are not given are as at first. Raises
+    `PlanishError` for inputs that do not fit."""
+    if isinstance(graph, Module):
+        inputs = {**{s.input: s.initial.array() for s in states_of(graph)}, **inputs}
+        graph = graph.main
     names = [p.name or str(i) for i, p in enumerate(graph.params)]
     arrays, symbols = _inputs(graph.params, names, inputs, graph.attributes)
     results = _run_region(graph.body, arrays, symbols)

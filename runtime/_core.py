@@ -66,6 +66,7 @@ class Core:
         self._pool: Pool | None = None
         self._idle: list[Context] = []
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # calls on a model that keeps states follow one another
         check_file(path)
         shown = log_text(str(path))
         self.threads = threads
@@ -86,6 +87,7 @@ class Core:
         self.model = model.value
         self.inputs = self._ports(self.library.input_count, self.library.input_info)
         self.outputs = self._ports(self.library.output_count, self.library.output_info)
+        self.states = self._ports(self.library.state_count, self.library.state_info)
         self.native_pool = pool.attach(self.library)
         self._pool = pool
 
@@ -108,18 +110,44 @@ class Core:
         return ctypes.string_at(address, size.value) if address else b""
 
     def acquire(self) -> Context:
-        """A context that no other call uses."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return Context(self)
+        """A context that no other call uses. Of a model that keeps states there is one only, for whose turn this
+        waits."""
+        if self.states:
+            self._turn.acquire()
+        try:
+            with self._lock:
+                if self._idle:
+                    return self._idle.pop()
+            return Context(self)
+        except BaseException:
+            if self.states:
+                self._turn.release()
+            raise
 
     def release(self, context: Context) -> None:
-        if context.interrupted:  # it may be about to cancel its next run
+        """Give back what `acquire` gave."""
+        try:
+            if context.interrupted:  # it may be about to cancel its next run
+                fresh = [context.renewed(self)] if self.states else []
+                context.destroy(self.library)
+                self._idle += fresh
+                return
+            with self._lock:
+                self._idle.append(context)
+        finally:
+            if self.states:
+                self._turn.release()
+
+    def session(self) -> Context:
+        """A context for longer use, with states of its own."""
+        return Context(self) if self.states else self.acquire()
+
+    def end(self, context: Context) -> None:
+        """Give back what `session` gave."""
+        if self.states:
             context.destroy(self.library)
-            return
-        with self._lock:
-            self._idle.append(context)
+        else:
+            self.release(context)
 
     def __del__(self) -> None:
         for context in self._idle:
@@ -222,6 +250,32 @@ class Context:
         if self.interrupted:
             raise KeyboardInterrupt
         return status
+
+    def state(self, core: Core, index: int) -> Array:
+        """A copy of a state."""
+        port = core.states[index]
+        tensor = Tensor()
+        self._check(core.library, core.library.get_state(self.handle, index, byref(tensor)))
+        shape = tuple(tensor.shape[d] for d in range(tensor.ndim))
+        array = np.empty(shape, numpy_dtype(port.dtype))
+        ctypes.memmove(array.ctypes.data, tensor.data, array.nbytes)
+        return array
+
+    def set_state(self, core: Core, index: int, data: Array) -> None:
+        """Copy an array, which fits, into a state."""
+        slot = _Slot("state", core.states[index])
+        self._check(core.library, core.library.set_state(self.handle, index, slot.fill(data, data.shape)))
+
+    def reset_states(self, core: Core) -> None:
+        """States as they are before the first run."""
+        core.library.reset_states(self.handle)
+
+    def renewed(self, core: Core) -> Context:
+        """Another context with the same states."""
+        fresh = Context(core)
+        for index in range(len(core.states)):
+            fresh.set_state(core, index, self.state(core, index))
+        return fresh
 
     def profile(self, core: Core) -> list[tuple[int, int]]:
         """Nanoseconds and number of runs of each mark of the last invocation; empty unless built for profiling."""

@@ -30,7 +30,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-API_VERSION = 2
+API_VERSION = 3
 _dlclose = _ctypes.dlclose
 
 
@@ -154,6 +154,11 @@ _PROTOTYPES: dict[str, Any] = {
         "planish_output_shape": (POINTER(c_int64), c_void_p, c_int32),
         "planish_arena_bytes": (c_int64, c_void_p),
         "planish_invoke": (c_int32, c_void_p),
+        "planish_state_count": (c_int32, c_void_p),
+        "planish_state_info": (c_int32, c_void_p, c_int32, POINTER(Io)),
+        "planish_get_state": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
+        "planish_set_state": (c_int32, c_void_p, c_int32, POINTER(Tensor)),
+        "planish_reset_states": (None, c_void_p),
         "planish_context_profile": (c_int32, c_void_p, POINTER(POINTER(Mark))),
     }.items()
 }

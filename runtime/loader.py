@@ -45,6 +45,8 @@ class Model:
         """Name, element type and shape of each input; symbols by name."""
         self.outputs: tuple[Port, ...] = core.outputs
         """The same of each output."""
+        self.states: tuple[Port, ...] = core.states
+        """The same of what the model keeps from run to run."""
 
     @property
     def _core(self) -> Core:
@@ -98,6 +100,47 @@ class Model:
         results = tuple(self.run({port.name: array for port, array in zip(self.inputs, arrays, strict=True)}).values())
         return results[0] if len(results) == 1 else results
 
+    def get_states(self) -> dict[str, Array]:
+        """Copies of what the model keeps from run to run, by name. All calls of `run` share these states and so follow
+        one another; a binding has its own."""
+        core = self._core
+        context = core.acquire()
+        try:
+            return {port.name: context.state(core, index) for index, port in enumerate(core.states)}
+        finally:
+            core.release(context)
+
+    def set_states(self, values: Mapping[str, Any]) -> None:
+        """Replace states by name. Raises `InputError` for a wrong name, shape or type; then nothing is replaced."""
+        core = self._core
+        names = [port.name for port in core.states]
+        unknown = [log_text(str(name)) for name in values if name not in names]
+        if unknown:
+            expected = ", ".join(map(log_text, names)) or "none"
+            raise InputError(f"states: the model has no state {', '.join(unknown)}; expected {expected}")
+        arrays = {name: _array(value, core.states[names.index(name)]) for name, value in values.items()}
+        context = core.acquire()
+        try:
+            before = [context.state(core, index) for index in range(len(names))]
+            try:
+                for name, array in arrays.items():
+                    context.set_state(core, names.index(name), array)
+            except InputError:
+                for index, array in enumerate(before):
+                    context.set_state(core, index, array)
+                raise
+        finally:
+            core.release(context)
+
+    def reset_states(self) -> None:
+        """States as they are before the first run."""
+        core = self._core
+        context = core.acquire()
+        try:
+            context.reset_states(core)
+        finally:
+            core.release(context)
+
     def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Array] | None = None) -> Binding:
         """Bind arrays once, to run on them repeatedly without copies: fill the input arrays in place before each run.
 
@@ -129,7 +172,7 @@ class Binding:
         self._context: Context | None = None
         values = _by_name(core.inputs, inputs)
         self._arrays = [_argument(value, port, copy=False) for value, port in zip(values, core.inputs, strict=True)]
-        self._context = core.acquire()
+        self._context = core.session()
         self._context.set_limits(core, 0, 0.0)
         _set_inputs(core, self._context, self._arrays)
         self._bound, self._memory = _new_outputs(core, self._context, outputs)
@@ -164,7 +207,7 @@ class Binding:
         context = self._context
         if context is not None:
             self._context = None
-            self._core.release(context)
+            self._core.end(context)
 
 
 def _by_name(ports: Sequence[Port], inputs: Mapping[str, Any]) -> list[Any]:

@@ -134,6 +134,8 @@ class Manifest:
     """Least and most size of the symbols that are limited."""
     plan: PlanFacts | None = None
     """None: one program."""
+    states: tuple[Port, ...] = ()
+    """What the model keeps from run to run."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -141,8 +143,9 @@ class Manifest:
         data = asdict(self)
         if not self.variants:  # nearly always
             del data["variants"], data["refusals"]
-        if not self.ranges:
-            del data["ranges"]
+        for key in ("ranges", "states"):
+            if not data[key]:
+                del data[key]
         for key in ("tuned", "plan"):
             if data[key] is None:
                 del data[key]
@@ -203,6 +206,7 @@ def _convert(data: dict[str, Any]) -> dict[str, Any]:
         **_known(Manifest, data),
         "inputs": _ports(data["inputs"]),
         "outputs": _ports(data["outputs"]),
+        "states": _ports(data.get("states", [])),
         "symbols": tuple(data.get("symbols", ())),
         "passes": tuple(data.get("passes", ())),
         "target": Target(target.get("triple", ""), target.get("cpu", ""), tuple(target.get("features", ()))),

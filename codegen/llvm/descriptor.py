@@ -17,7 +17,7 @@ from ...ir.target_info import TargetInfo
 from ...ir.types import TensorType, Type
 from ...runtime.manifest import SelfTest
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 MAIN = "planish_module_data"
 Ports = Sequence[tuple[str, Type]]
 
@@ -80,7 +80,8 @@ class Descriptor:
     """What a `planish_module` says. `variants` are the names of other descriptors, one for each assignment of ranks to
     the inputs of unknown rank; `refusals` the ranks (-1 where the rank is known) that have no variant, and why.
     `bindings` are (input, element, symbol); of `checks` the code is `@planish_check`. `plan` names the plan of a model
-    that is no single program: then there is no code. `ranges` are the sizes (symbol, least, most) that it takes."""
+    that is no single program: then there is no code. `ranges` are the sizes (symbol, least, most) that it takes,
+    `states` bytes and first contents (None: zeros) of the last inputs, which keep what the last outputs were."""
 
     inputs: Ports
     outputs: Ports
@@ -96,6 +97,7 @@ class Descriptor:
     checks: Sequence[CheckRow] = ()
     plan: str = ""
     ranges: Sequence[tuple[str, int, int]] = ()
+    states: Sequence[tuple[int, bytes | None]] = ()
 
 
 def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
@@ -119,7 +121,8 @@ def describe(text: Text, what: Descriptor, name: str = MAIN) -> None:
         f"i32 {len(what.bindings)}", f"i32 {len(what.checks)}",
         f"ptr {_bindings(text, what)}", f"ptr {_checks(text, what)}",
         "ptr @planish_check" if what.checks else "ptr null", f"ptr {what.plan or 'null'}",
-        f"i32 {len(what.ranges)}", "i32 0", f"ptr {_ranges(text, what)}",
+        f"i32 {len(what.ranges)}", f"i32 {len(what.states)}", f"ptr {_ranges(text, what)}",
+        f"ptr {_states(text, what)}",
     ]  # fmt: skip
     types = ", ".join(f.split()[0] for f in fields)
     text.globals.append(f"@{name} = hidden constant {{ {types} }} {{ {', '.join(fields)} }}, align 8")
@@ -136,6 +139,11 @@ def _bindings(text: Text, what: Descriptor) -> str:
 def _ranges(text: Text, what: Descriptor) -> str:
     rows = [f"{{ i32 {what.symbols.index(name)}, i32 0, i64 {low}, i64 {high} }}" for name, low, high in what.ranges]
     return text.table(rows, "{ i32, i32, i64, i64 }")
+
+
+def _states(text: Text, what: Descriptor) -> str:
+    rows = [f"{{ i64 {size}, ptr {'null' if first is None else text.string(first)} }}" for size, first in what.states]
+    return text.table(rows, "{ i64, ptr }")
 
 
 def _checks(text: Text, what: Descriptor) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -37,11 +38,7 @@ def emit_plan(
     text = Text()
     tables = _Tables(text, islands, offsets)
     place = tables.plan(plan.body)
-    described = Descriptor(
-        what.inputs, what.outputs, what.symbols, what.weights_bytes, list(tables.nodes), what.features, what.manifest,
-        what.selftest, plan=place,
-    )  # fmt: skip
-    describe(text, described, name)
+    describe(text, replace(what, nodes=list(tables.nodes), plan=place), name)
     used = sorted({op.function for op in plan.walk() if isinstance(op, HostCall)})
     externals = [f"declare i32 @{host_symbol(f)}(ptr, ptr, ptr, ptr)" for f in used]
     externals += [f"@{main} = external hidden constant i8" for main in sorted(set(islands.values()))]

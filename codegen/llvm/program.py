@@ -55,7 +55,7 @@ def emit_program(
     what = Descriptor(
         attributes["inputs"], attributes["outputs"], program.symbols, attributes["weights_bytes"], list(nodes),
         features, manifest, selftest, bindings=attributes.get("bindings", ()), checks=checks,
-        ranges=attributes.get("ranges", ()),
+        ranges=attributes.get("ranges", ()), states=attributes.get("states", ()),
     )  # fmt: skip
     describe(text, what, name)
     declared = sorted({s.symbol for stages in kernels.values() for s in stages})

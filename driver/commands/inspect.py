@@ -44,18 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
 def model_facts(file: Path) -> dict[str, Any]:
     """Inputs, outputs, operators and weights of a model, from its graph as it was read."""
     from planish.frontend import open_model
+    from planish.ir.state import states_of
     from planish.variants import read_variants
 
     variants = read_variants(open_model(file))
     graphs = [module.main for module in variants.modules]
+    kept = len(states_of(variants.modules[0]))
+    own = [slice(len(ports) - kept) for ports in (graphs[0].params, graphs[0].results)]
     operators = Counter(op.text_name for op in graphs[0].walk())
     facts: dict[str, Any] = {
         "file": str(file),
         "kind": "model",
-        "inputs": _values([graph.params for graph in graphs], variants.unranked),
-        "outputs": _values([graph.results for graph in graphs]),
+        "inputs": _values([graph.params[own[0]] for graph in graphs], variants.unranked),
+        "outputs": _values([graph.results[own[1]] for graph in graphs]),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
     }
+    if kept:
+        facts["states"] = _values([graphs[0].params[-kept:]])
     if plan := _plan(variants.modules[0]):
         facts["plan"] = plan
     if variants.unranked:
@@ -146,7 +151,7 @@ def show(facts: Mapping[str, Any]) -> None:
         print(f"compiled for {target['cpu']} ({target['triple']}) by {made}")
         print(f"needs {' '.join(target['features']) or 'no special features'}")
         print(f"passes {','.join(facts['passes'])}")
-    for key in ("inputs", "outputs"):
+    for key in ("inputs", "outputs", "states"):
         if ports := facts.get(key):
             rows = [[port["name"], port["dtype"], _dims(port["shape"])] for port in ports]
             print_table(key.capitalize(), ["name", "type", "shape"], rows)

@@ -68,8 +68,8 @@ planish_status planish_check_shape(planish_context *context, const char *what, c
                      planish_quote(&name, spec->name), expected, got);
 }
 
-static planish_status check(planish_context *context, const char *what, const planish_io_spec *spec,
-                            const planish_tensor *tensor) {
+planish_status planish_check_tensor(planish_context *context, const char *what, const planish_io_spec *spec,
+                                    const planish_tensor *tensor) {
   const planish_dtype_info *type = planish_dtype_find(spec->dtype);
   planish_message *message = &context->message;
   planish_quoted quoted;
@@ -102,7 +102,7 @@ static planish_status check(planish_context *context, const char *what, const pl
   return PLANISH_OK;
 }
 
-static void fill(planish_slot *slot, const planish_tensor *tensor) {
+void planish_fill_slot(planish_slot *slot, const planish_tensor *tensor) {
   int64_t *shape = slot->shape;
   if (tensor->ndim) memcpy(shape, tensor->shape, (size_t)tensor->ndim * sizeof *shape);
   slot->tensor = *tensor;
@@ -121,41 +121,43 @@ static planish_status no_such(planish_context *context, const char *what, uint32
 
 planish_status planish_set_input(planish_context *context, int32_t index, const planish_tensor *tensor) {
   const planish_module *module = context->model->module;
-  if (index < 0 || (uint32_t)index >= module->n_inputs) return no_such(context, "input", module->n_inputs, index);
+  if (index < 0 || (uint32_t)index >= planish_open_inputs(module))
+    return no_such(context, "input", planish_open_inputs(module), index);
   planish_status status = planish_check_rank(module, index, tensor->ndim, &context->message);
-  if (!status) status = check(context, "input", &module->inputs[index], tensor);
+  if (!status) status = planish_check_tensor(context, "input", &module->inputs[index], tensor);
   if (status) return status;
   planish_slot *slot = &context->inputs[index];
   bool same_shape = slot->bound && slot->tensor.ndim == tensor->ndim;
   for (int32_t d = 0; same_shape && d < tensor->ndim; d++) same_shape = slot->shape[d] == tensor->shape[d];
   planish_release(slot->object);
   slot->object = NULL;
-  fill(slot, tensor);
+  planish_fill_slot(slot, tensor);
   context->env.inputs[index] = slot->tensor.data;
   /* What a plan gave before says nothing of what it gives now; nor do numbers that decide sizes. */
   if (!same_shape || module->plan || context->module->plan || module->n_variants) context->inferred = false;
   /* With the context's own outputs nothing has to be sized or checked again. */
-  for (uint32_t i = 0; same_shape && i < module->n_outputs; i++) same_shape = !context->outputs[i].bound;
+  for (uint32_t i = 0; same_shape && i < planish_open_outputs(module); i++) same_shape = !context->outputs[i].bound;
   if (!same_shape) context->prepared = false;
   return PLANISH_OK;
 }
 
 planish_status planish_set_output(planish_context *context, int32_t index, const planish_tensor *tensor) {
   const planish_module *module = context->model->module;
-  if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
+  if (index < 0 || (uint32_t)index >= planish_open_outputs(module))
+    return no_such(context, "output", planish_open_outputs(module), index);
   planish_slot *slot = &context->outputs[index];
   context->prepared = false;
   if (!tensor) {
     slot->bound = false;
     return PLANISH_OK;
   }
-  planish_status status = check(context, "output", &module->outputs[index], tensor);
+  planish_status status = planish_check_tensor(context, "output", &module->outputs[index], tensor);
   if (status) return status;
   planish_charge(&context->control->budget, -slot->capacity);
   free(slot->owned);
   slot->owned = NULL;
   slot->capacity = 0;
-  fill(slot, tensor);
+  planish_fill_slot(slot, tensor);
   return PLANISH_OK;
 }
 
@@ -189,7 +191,8 @@ const int64_t *planish_output_shape(const planish_context *context, int32_t inde
 planish_status planish_get_output(planish_context *context, int32_t index, planish_tensor *tensor) {
   const planish_module *module = context->model->module;
   planish_quoted name;
-  if (index < 0 || (uint32_t)index >= module->n_outputs) return no_such(context, "output", module->n_outputs, index);
+  if (index < 0 || (uint32_t)index >= planish_open_outputs(module))
+    return no_such(context, "output", planish_open_outputs(module), index);
   if (!context->prepared)
     return planish_say(&context->message, PLANISH_NOT_READY,
                        "outputs: the model has not been run on what is bound now");
@@ -268,18 +271,18 @@ planish_status planish_run(planish_context *context, const planish_value *inputs
   const planish_module *module = context->model->module;
   planish_status status = PLANISH_OK;
   for (int32_t i = 0; i < n_inputs && !status; i++) {
-    int32_t index = resolve(context, "input", module->inputs, module->n_inputs, &inputs[i], i);
+    int32_t index = resolve(context, "input", module->inputs, planish_open_inputs(module), &inputs[i], i);
     status = index < 0 ? PLANISH_INVALID_ARGUMENT : planish_set_input_value(context, index, &inputs[i]);
   }
   for (int32_t i = 0; i < n_outputs && !status; i++) {
-    int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
+    int32_t index = resolve(context, "output", module->outputs, planish_open_outputs(module), &outputs[i], i);
     if (index < 0) return PLANISH_INVALID_ARGUMENT;
     bool given = outputs[i].kind == PLANISH_TENSOR && outputs[i].as.tensor.data;
     status = planish_set_output(context, index, given ? &outputs[i].as.tensor : NULL);
   }
   if (!status) status = planish_invoke(context);
   for (int32_t i = 0; i < n_outputs && !status; i++) {
-    int32_t index = resolve(context, "output", module->outputs, module->n_outputs, &outputs[i], i);
+    int32_t index = resolve(context, "output", module->outputs, planish_open_outputs(module), &outputs[i], i);
     if (outputs[i].kind != PLANISH_TENSOR) status = planish_get_output_value(context, index, &outputs[i]);
     else if (!outputs[i].as.tensor.data) status = planish_get_output(context, index, &outputs[i].as.tensor);
   }

@@ -11,7 +11,7 @@ _Static_assert(sizeof(planish_io_spec) == 32 && sizeof(planish_selftest_sample) 
 _Static_assert(offsetof(planish_module, run) == 40 && offsetof(planish_module, features) == 80 &&
                    offsetof(planish_module, selftest) == 112 && offsetof(planish_module, variants) == 128 &&
                    offsetof(planish_module, check) == 168 && offsetof(planish_module, ranges) == 192 &&
-                   sizeof(planish_module) == 200 && sizeof(planish_symbol_range) == 24 &&
+                   sizeof(planish_module) == 208 && sizeof(planish_state) == 16 && sizeof(planish_symbol_range) == 24 &&
                    sizeof(planish_refusal) == 16 && sizeof(planish_binding) == 24 && sizeof(planish_check) == 40,
                "planish_module");
 _Static_assert(sizeof(planish_step) == 72 && offsetof(planish_step, target) == 32 && sizeof(planish_plan) == 40 &&

@@ -37,7 +37,7 @@ static void list(const planish_model *model, const char *title, int32_t count,
 }
 
 static void list_ranks(const planish_module *module) {
-  for (uint32_t i = 0; i < module->n_inputs; i++) {
+  for (uint32_t i = 0; i < planish_open_inputs(module); i++) {
     planish_quoted name;
     char ranks[300];
     if (module->inputs[i].rank >= 0 || !module->n_variants || strchr(module->inputs[i].dtype, '<')) continue;
@@ -59,6 +59,7 @@ int planish_cli_info(const planish_model *model, const planish_options *options)
   printf("%-9s %s\n", "model", planish_quote(&name, planish_model_name(model)));
   list(model, "inputs", planish_input_count(model), planish_input_info);
   list(model, "outputs", planish_output_count(model), planish_output_info);
+  list(model, "states", planish_state_count(model), planish_state_info);
   list_ranks(module);
   printf("%-9s %.2f MB\n", "weights", (double)module->weights_bytes / 1e6);
   printf("%-9s", "cpu");

@@ -35,6 +35,7 @@ void planish_context_destroy(planish_context *context) {
   planish_plan_destroy(context);
   free_slots(context->inputs, context->model->module->n_inputs);
   free_slots(context->outputs, context->model->module->n_outputs);
+  free(context->states);
   free(context->env.inputs);
   free(context->env.outputs);
   free(context->symbols);
@@ -98,6 +99,10 @@ planish_status planish_context_create(const planish_model *model, planish_pool *
   made->control = &made->own_control;
   made->env.weights = model->weights;
   made->env.symbols = made->symbols;
+  if (planish_make_states(made)) {
+    planish_context_destroy(made);
+    return planish_say(message, PLANISH_OUT_OF_MEMORY, "context: no memory for what the model keeps from run to run");
+  }
   planish_pool_start(pool, made->threads); /* they wake up while the inputs are read */
   *context = made;
   return PLANISH_OK;
@@ -286,6 +291,7 @@ planish_status planish_invoke(planish_context *context) {
   planish_status status = planish_look_at_limits(context->control, &context->message);
   if (!status) status = planish_prepare(context);
   if (!status) status = context->module->plan ? planish_run_plan(context) : run(context);
+  if (!status && context->states) planish_advance_states(context);
   if (outermost) planish_end_limits(context->control);
   return status;
 }

@@ -71,6 +71,7 @@ struct planish_context {
   bool inferred, prepared; /* valid: symbols and sizes; all memory and pointers */
   planish_slot *inputs, *outputs;
   int64_t *symbols, *sizes;
+  void *states; /* state.c: memory of what is kept from run to run; NULL where there is nothing */
   planish_memory *memory, own_memory;    /* an island's are those of the context around it */
   planish_control *control, own_control;
   planish_host *host; /* plan.c; NULL before the first run of a plan */
@@ -111,7 +112,23 @@ planish_status planish_bind_symbols(planish_context *context);
 /* Whether the contents that symbols come from are still those of the last time. */
 bool planish_same_bindings(const planish_context *context);
 
+/* state.c */
+/* Bind the states of a new context to memory of its own and give them their first values. */
+planish_status planish_make_states(planish_context *context);
+/* After a run that succeeded: what it made is what the next one reads. */
+void planish_advance_states(planish_context *context);
+/* How many inputs and outputs are the caller's; states stand behind them. */
+static inline uint32_t planish_open_inputs(const planish_module *module) { return module->n_inputs - module->n_states; }
+static inline uint32_t planish_open_outputs(const planish_module *module) {
+  return module->n_outputs - module->n_states;
+}
+
 /* bind.c */
+/* Whether a tensor has type, shape, order and place that `spec` asks for; `what` begins the message if not. */
+planish_status planish_check_tensor(planish_context *context, const char *what, const planish_io_spec *spec,
+                                    const planish_tensor *tensor);
+/* Bind a tensor that fits, from this context's own memory. */
+void planish_fill_slot(planish_slot *slot, const planish_tensor *tensor);
 bool planish_is_row_major(const planish_tensor *tensor);
 uintptr_t planish_alignment_of(planish_dtype dtype); /* bytes */
 /* Whether a tensor has the rank and the constant dimensions of `spec`. */
@@ -174,5 +191,6 @@ void planish_pool_start(planish_pool *pool, int32_t threads);
 planish_status planish_open_checked(const planish_model *candidates, uint32_t count, const planish_model **model,
                                     planish_message *message);
 int32_t planish_find(const planish_io_spec *specs, uint32_t count, const char *name);
+planish_status planish_describe_io(const planish_io_spec *spec, planish_io *io);
 
 #endif

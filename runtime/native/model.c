@@ -28,13 +28,11 @@ planish_status planish_model_open(const planish_model **model, planish_message *
 }
 
 const char *planish_model_name(const planish_model *model) { return model->name; }
-int32_t planish_input_count(const planish_model *model) { return (int32_t)model->module->n_inputs; }
-int32_t planish_output_count(const planish_model *model) { return (int32_t)model->module->n_outputs; }
+int32_t planish_input_count(const planish_model *model) { return (int32_t)planish_open_inputs(model->module); }
+int32_t planish_output_count(const planish_model *model) { return (int32_t)planish_open_outputs(model->module); }
 int32_t planish_symbol_count(const planish_model *model) { return (int32_t)model->module->n_symbols; }
 
-static planish_status describe(const planish_io_spec *specs, uint32_t count, int32_t index, planish_io *io) {
-  if (index < 0 || (uint32_t)index >= count) return PLANISH_INVALID_ARGUMENT;
-  const planish_io_spec *spec = &specs[index];
+planish_status planish_describe_io(const planish_io_spec *spec, planish_io *io) {
   const planish_dtype_info *type = planish_dtype_find(spec->dtype);
   io->name = spec->name;
   io->dtype_name = spec->dtype;
@@ -44,12 +42,17 @@ static planish_status describe(const planish_io_spec *specs, uint32_t count, int
   return PLANISH_OK;
 }
 
+static planish_status describe(const planish_io_spec *specs, uint32_t count, int32_t index, planish_io *io) {
+  if (index < 0 || (uint32_t)index >= count) return PLANISH_INVALID_ARGUMENT;
+  return planish_describe_io(&specs[index], io);
+}
+
 planish_status planish_input_info(const planish_model *model, int32_t index, planish_io *io) {
-  return describe(model->module->inputs, model->module->n_inputs, index, io);
+  return describe(model->module->inputs, planish_open_inputs(model->module), index, io);
 }
 
 planish_status planish_output_info(const planish_model *model, int32_t index, planish_io *io) {
-  return describe(model->module->outputs, model->module->n_outputs, index, io);
+  return describe(model->module->outputs, planish_open_outputs(model->module), index, io);
 }
 
 const char *planish_symbol_name(const planish_model *model, int32_t index) {
@@ -63,11 +66,11 @@ int32_t planish_find(const planish_io_spec *specs, uint32_t count, const char *n
 }
 
 int32_t planish_find_input(const planish_model *model, const char *name) {
-  return planish_find(model->module->inputs, model->module->n_inputs, name);
+  return planish_find(model->module->inputs, planish_open_inputs(model->module), name);
 }
 
 int32_t planish_find_output(const planish_model *model, const char *name) {
-  return planish_find(model->module->outputs, model->module->n_outputs, name);
+  return planish_find(model->module->outputs, planish_open_outputs(model->module), name);
 }
 
 const char *planish_model_manifest(const planish_model *model, uint64_t *bytes) {

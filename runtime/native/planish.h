@@ -32,7 +32,7 @@ extern "C" {
 #define PLANISH_API
 #endif
 
-#define PLANISH_API_VERSION 2u
+#define PLANISH_API_VERSION 3u
 
 typedef int32_t planish_status;
 #define PLANISH_OK 0
@@ -221,6 +221,18 @@ PLANISH_API planish_status planish_take_output(planish_context *context, int32_t
  * becomes a view as of planish_get_output_value, of the kind that the output has. */
 PLANISH_API planish_status planish_run(planish_context *context, const planish_value *inputs, int32_t n_inputs,
                                        planish_value *outputs, int32_t n_outputs);
+
+/* ---- states ---- */
+/* A model may keep tensors from run to run (counters, caches, running means). A context has its own: it is a session. They
+ * begin with the values of the model file; a run that fails leaves them as they were. */
+PLANISH_API int32_t planish_state_count(const planish_model *model);
+PLANISH_API planish_status planish_state_info(const planish_model *model, int32_t index, planish_io *io);
+/* A view of a state, valid until the next call on this context. */
+PLANISH_API planish_status planish_get_state(planish_context *context, int32_t index, planish_tensor *tensor);
+/* Copy `tensor` into a state. */
+PLANISH_API planish_status planish_set_state(planish_context *context, int32_t index, const planish_tensor *tensor);
+/* Back to the first values. */
+PLANISH_API void planish_reset_states(planish_context *context);
 
 /* ---- profiling ---- */
 /* What one part of a run took: generated code between two marks. */

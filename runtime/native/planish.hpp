@@ -325,6 +325,9 @@ class Context {
     return {static_cast<const T *>(tensor.data), {tensor.shape, tensor.shape + tensor.ndim}};
   }
 
+  /// What the model keeps from run to run, in this context, as it is before the first run.
+  void reset_states() noexcept { planish_reset_states(context_.get()); }
+
   planish_context *get() const noexcept { return context_.get(); }
 
  private:

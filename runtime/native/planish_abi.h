@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define PLANISH_ABI_VERSION 3u
+#define PLANISH_ABI_VERSION 4u
 
 /* State of one call, first member of the runtime's context. Generated code reads it, and writes none of its fields. */
 typedef struct planish_env planish_env;
@@ -194,6 +194,13 @@ struct planish_plan {
 typedef int32_t planish_host_function(planish_host *host, const planish_step *step, planish_object *const *in,
                                       planish_object **out);
 
+/* What a model keeps from run to run: an input that is what the output of the same place was in the run before, of fixed
+ * shape. `initial` is what it is at first, NULL for zeros. */
+typedef struct planish_state {
+  uint64_t bytes;
+  const void *initial;
+} planish_state;
+
 /* Describes one compiled model. The generated objects define exactly one of global name: `planish_module_data`; or
  * `planish_level_0`, `planish_level_1` ... for several levels of CPUs, best first: whole modules over the same weights,
  * that differ in features, code and what the manifest says of these.
@@ -234,8 +241,10 @@ struct planish_module {
    * when there are no checks. Reads only `symbols`. */
   int32_t (*check)(const int64_t *symbols, int64_t *value);
   const planish_plan *plan; /* NULL for ordinary models */
-  uint32_t n_ranges, padding; /* checked when dimensions of inputs have bound their symbols; of the whole model only */
+  uint32_t n_ranges; /* checked when dimensions of inputs have bound their symbols; of the whole model only */
+  uint32_t n_states; /* the last inputs and outputs, in the same order; of the whole model only */
   const planish_symbol_range *ranges;
+  const planish_state *states;
 };
 
 extern const planish_module planish_module_data; /* where there is one level */

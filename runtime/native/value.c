@@ -216,9 +216,9 @@ static void bind_object(planish_context *context, int32_t index, planish_object 
 planish_status planish_set_input_value(planish_context *context, int32_t index, const planish_value *value) {
   const planish_module *module = context->model->module;
   planish_quoted name;
-  if (index < 0 || (uint32_t)index >= module->n_inputs)
+  if (index < 0 || (uint32_t)index >= planish_open_inputs(module))
     return planish_say(&context->message, PLANISH_INVALID_ARGUMENT, "input: number: expected 0 to %d, got %d",
-                       (int)module->n_inputs - 1, index);
+                       (int)planish_open_inputs(module) - 1, index);
   const planish_io_spec *spec = &module->inputs[index];
   bool plain = planish_is_tensor_type(spec->dtype);
   if (plain && value->kind == PLANISH_TENSOR) return planish_set_input(context, index, &value->as.tensor);
@@ -302,7 +302,7 @@ bool planish_object_view(planish_object *object, planish_value *value) {
 
 planish_status planish_get_output_value(planish_context *context, int32_t index, planish_value *value) {
   const planish_module *module = context->model->module;
-  bool known = index >= 0 && (uint32_t)index < module->n_outputs;
+  bool known = index >= 0 && (uint32_t)index < planish_open_outputs(module);
   const planish_slot *slot = known ? &context->outputs[index] : NULL;
   if (known && context->prepared && slot->object && slot->tensor.ndim < 0) {
     if (planish_object_view(slot->object, value)) return PLANISH_OK;
