@@ -10,10 +10,9 @@ from pathlib import Path
 
 from ...ir.errors import ModelError
 from ..encryption import cipher_of, decrypt, wrong_key
-from ..protobuf import WireError
+from ..protobuf import Buffer, Message, WireError
 from ..text import quote
 from .checks import check
-from .message import Buffer, Message
 from .proto import (
     PRIMITIVE,
     Abstract,

@@ -13,8 +13,8 @@ from ...ir.errors import ModelError, UnsupportedError
 from ...ir.types import DTYPES
 from ..elements import by_reference, byte_count, checked_shape, constant, external_path, from_bytes
 from ..encryption import cipher_of, decrypt
+from ..protobuf import Buffer, Message
 from ..text import quote
-from .message import Buffer, Message
 from .proto import Tensor
 from .schema import COMPRESSIONS, DTYPE_NAMES, External, Tensors
 

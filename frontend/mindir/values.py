@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from ...ir.errors import ModelError
+from ..protobuf import Message
 from ..text import quote
-from .message import Message
 from .proto import (
     Abstract,
     Attribute,
