@@ -48,7 +48,8 @@ _NUMBER = frozenset({"float", "int", "uint"})
 _INT = frozenset({"int", "uint"})
 _BITS = frozenset({"int", "uint", "bool"})
 _ANY = frozenset({"float", "int", "uint", "bool"})
-_STORED = frozenset({"float", "int", "uint", "float8"})
+_STORED = frozenset({"float", "int", "uint", "float8", "complex"})
+_MOVED = _ANY | _STORED
 
 
 def _is_int(x: Array) -> bool:
@@ -200,7 +201,7 @@ FUNCTIONS: dict[str, ScalarFn] = {
         _fn("ge", 2, _ANY, np.greater_equal, "bool"),
         _fn("isnan", 1, _FLOAT, np.isnan, "bool"),
         _fn("isinf", 1, _FLOAT, np.isinf, "bool"),
-        _fn("select", 3, _ANY, np.where),  # (condition: bool, x, y)
+        _fn("select", 3, _MOVED, np.where),  # (condition: bool, x, y)
         _fn("cast", 1, _ANY, cast, "cast"),
         _fn("bitcast", 1, _STORED, bitcast, "cast"),
     ]

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .assume import assume_equal, may_assume_equal, require_zero
+from .assume import assume_equal, can_say_equal, may_assume_equal, require_zero
 from .expr import Dim, Expr, as_dim, as_expr, const, floordiv, maximum, minimum, mod, product
 from .expr import ceildiv as _ceildiv
 
@@ -22,8 +22,9 @@ from .expr import ceildiv as _ceildiv
 @dataclass(frozen=True)
 class DTypeInfo:
     """Facts about one element type. `bits` is the width of one element (below 8: packed in storage); `kind` is one of
-    `float`, `int`, `uint`, `bool`, `float8` (small floats: moved and converted, nothing else), `string`; `numpy`
-    is the type that the interpreter computes in."""
+    `float`, `int`, `uint`, `bool`, `float8` (small floats: moved and converted, nothing else), `complex` (moved,
+    nothing else: kernels take an element for one integer), `string`; `numpy` is the type that the interpreter computes
+    in."""
 
     name: str
     bits: int
@@ -65,6 +66,8 @@ DTYPES: dict[str, DTypeInfo] = dict(
         _info("f8e5m2fnuz", 8, "float8", ml_dtypes.float8_e5m2fnuz),
         _info("f8e8m0", 8, "float8", ml_dtypes.float8_e8m0fnu),
         _info("f4e2m1", 4, "float8", ml_dtypes.float4_e2m1fn),
+        _info("c64", 64, "complex", np.complex64),
+        _info("c128", 128, "complex", np.complex128),
         _info("string", 0, "string", np.object_),
     ]
 )
@@ -341,7 +344,7 @@ def _broadcast_dim(a: Dim, b: Dim) -> Dim | None:
         case int(), int():
             return None
         case (int() as n, Expr() as e) | (Expr() as e, int() as n):
-            if e.is_data:
+            if e.is_data or not can_say_equal(e, n):
                 require_zero((e - n) * (e - 1))
             else:
                 assume_equal(e, n)

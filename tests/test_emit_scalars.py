@@ -17,7 +17,7 @@ from planish.ir.target_info import TargetInfo
 from planish.ir.types import DTYPES, dtype_of, tensor
 
 # The language computes in no 8-bit float: operations convert those through their bits.
-DTYPE_NAMES = [d for d, info in DTYPES.items() if info.kind not in ("string", "float8")]
+DTYPE_NAMES = [d for d, info in DTYPES.items() if info.kind not in ("string", "float8", "complex")]
 ULP = {"f32": 2, "f64": 2, "f16": 1, "bf16": 1}  # allowed distance; 16-bit results may sit on a rounding border
 WIDER = frozenset({"tanh", "erf", "sigmoid"})
 EXACT = frozenset(

@@ -52,7 +52,7 @@ def same(got: Any, want: Any, tolerance: float = 1e-6) -> None:
     elif isinstance(want, np.ndarray) and want.dtype.kind == "O":
         assert np.asarray(got, object).tolist() == want.tolist()
     else:
-        array: Any = want
+        array = cast(Any, want)
         np.testing.assert_allclose(got, array, rtol=tolerance, atol=tolerance)
         assert np.shape(got) == np.shape(array)
 

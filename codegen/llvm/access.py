@@ -133,7 +133,8 @@ class Memory:
             lane = f"@{ctx.vector.lanes}"
             rest = offset - sym(lane) * offset.coefficient(lane)
             stride = None if self.exprs.has_lanes(rest) else offset.coefficient(lane)
-        return Place(buffer.base, MEMORY[buffer.type.dtype], info.bytes, offset, stride)
+        align = info.bytes // 2 if info.kind == "complex" else info.bytes
+        return Place(buffer.base, MEMORY[buffer.type.dtype], align, offset, stride)
 
     def _pointer(self, place: Place, lane: int = 0) -> V:
         offset = place.offset
@@ -272,7 +273,7 @@ class Memory:
                 mask = None  # the lanes beyond the end read something that nobody uses
         if inside is not None and inside.ty.lanes:
             mask = inside if mask is None else self.b.op("and", inside, mask)
-        elif inside is not None and lanes * place.align <= _ZEROS_BYTES:
+        elif inside is not None and lanes * ty.bits <= 8 * _ZEROS_BYTES:
             pointer = self.b.select(inside, pointer, _ZEROS)
         elif inside is not None:
             whole = self.b.splat(inside, lanes)

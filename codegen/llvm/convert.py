@@ -1,11 +1,13 @@
 """Element types in registers and in memory, and conversions between them (the casts of the scalar language).
 
-In registers bool is `i1`, integers of 4 and 2 bits are `i4` and `i2`, f16 and bf16 are their bits in `i16`; in memory
-bool and these integers take one byte. No conversion needs a helper of the compiler's library: what the target lacks is
-integer code.
+In registers bool is `i1`, integers of 4 and 2 bits are `i4` and `i2`, f16 and bf16 are their bits in `i16`, complex
+numbers theirs in `i64` and `i128`; in memory bool and these integers take one byte. No conversion needs a helper of the
+compiler's library: what the target lacks is integer code.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from .builder import Builder, Ty, V, number
 
 _WHOLE = {f"{sign}{bits}": f"i{bits}" for sign in "iu" for bits in (8, 16, 32, 64)}
 _BYTE = dict.fromkeys(("f8e4m3fn", "f8e4m3fnuz", "f8e5m2", "f8e5m2fnuz", "f8e8m0", "f4e2m1"), "i8")
-_OTHER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1"}
+_OTHER = {"f16": "i16", "bf16": "i16", "f32": "float", "f64": "double", "bool": "i1", "c64": "i64", "c128": "i128"}
 _NARROW = {"i4": "i4", "u4": "i4", "i2": "i2", "u2": "i2"}
 REGISTER = _WHOLE | _OTHER | _BYTE | _NARROW
 MEMORY = REGISTER | dict.fromkeys(("bool", *_NARROW), "i8")
@@ -34,8 +36,8 @@ class Converter:
         self.target = target
         self._half = target.has("f16c") or target.architecture == "aarch64"  # instructions for f16
 
-    def constant(self, value: float | int | bool, dtype: str) -> V:
-        """A scalar constant of `dtype`."""
+    def constant(self, value: Any, dtype: str) -> V:
+        """A scalar constant of `dtype`: a number, a bool, or a complex number."""
         ty = Ty(REGISTER[dtype])
         if is_small_float(dtype):
             with np.errstate(over="ignore"):
@@ -43,6 +45,8 @@ class Converter:
             return number(int(bits), ty)
         if dtype == "bool":
             return number(bool(value), ty)
+        if DTYPES[dtype].kind == "complex":
+            return number(int.from_bytes(np.array(value, DTYPES[dtype].numpy).tobytes(), "little"), ty)
         if DTYPES[dtype].kind in ("int", "uint"):
             return number(int(value) & ((1 << ty.bits) - 1), ty)
         return number(float(value), ty)

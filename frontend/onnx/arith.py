@@ -145,7 +145,7 @@ def bit_cast(node: Node) -> Value:
     kinds = {DTYPES[d].kind for d in (dtype, x.tensor.dtype)}
     if x.tensor.dtype == "bool" and dtype in ("u8", "i8"):
         return node.make(Cast, x, dtype)
-    if not kinds <= {"float", "int", "uint", "float8"} or DTYPES[dtype].bits < 8:
+    if not kinds <= {"float", "int", "uint", "float8", "complex"} or DTYPES[dtype].bits < 8:
         raise Unsupported(f"BitCast from {x.tensor.dtype} to {dtype}")
     return x if x.tensor.dtype == dtype else node.make(Bitcast, x, dtype)
 

@@ -20,7 +20,7 @@ from ...ir.core import Op, Region, Value
 from ...ir.errors import ModelError, VerifyError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.ops.host.sequences import OptionalMake
-from ...ir.types import OptionalType, TensorType, Type
+from ...ir.types import DTYPES, OptionalType, TensorType, Type
 from .hosted import hosted
 from .inputs import container
 from .scope import FromData, Item, Known, Scope, Unsupported, symbol_ranges
@@ -72,6 +72,10 @@ def _signed(d: Dim) -> bool:
         return True
     low, _ = d.bounds(symbol_ranges(d))
     return low is not None and low >= 0
+
+
+def _is_complex(type: Type) -> bool:
+    return isinstance(type, TensorType) and DTYPES[type.dtype].kind == "complex"
 
 
 class Node:
@@ -411,6 +415,9 @@ class Node:
         try:
             return self.add(hosted(self, kind, args) or kind(*args))
         except VerifyError as e:
+            if any(isinstance(a, Value) and _is_complex(a.type) for a in args):
+                advice = "compute with real and imaginary parts as tensors of their own"
+                raise Unsupported("arithmetic on complex numbers", advice) from e
             raise self.error(str(e)) from e
 
     def host(self, kind: type[Op], *args: object, types: Sequence[Type] | None = None) -> tuple[Value, ...]:

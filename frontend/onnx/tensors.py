@@ -56,6 +56,8 @@ DTYPE_NAMES: dict[int, str] = {
     TensorProto.FLOAT4E2M1: "f4e2m1",
     TensorProto.UINT2: "u2",
     TensorProto.INT2: "i2",
+    TensorProto.COMPLEX64: "c64",
+    TensorProto.COMPLEX128: "c128",
 }
 _MAX_DENSE = 1 << 28  # elements up to which a sparse tensor is made dense
 
@@ -167,6 +169,8 @@ _TYPED: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray] | None]] = {
     "f16": ("int32_data", _bits16(np.float16)),
     "bf16": ("int32_data", _bits16(ml_dtypes.bfloat16)),
     "bool": ("int32_data", lambda a: a != 0),
+    "c64": ("float_data", lambda a: a.view(np.complex64)),  # real, imaginary, real, ...
+    "c128": ("double_data", lambda a: a.view(np.complex128)),
 }
 _FIELD_TYPES = {"float_data": np.float32, "double_data": np.float64, "int64_data": np.int64, "uint64_data": np.uint64}
 
@@ -185,7 +189,8 @@ def _from_typed(tensor: TensorProto, dtype: str, shape: tuple[int, ...], where: 
     if 0 < DTYPES[dtype].bits < 8:
         _check_count(numbers.size, byte_count(dtype, shape), dtype, field, where)
         return constant(unpacked(numbers.astype(np.uint8), dtype, shape), dtype)
-    _check_count(numbers.size, count, dtype, field, where)
+    each = 2 if DTYPES[dtype].kind == "complex" else 1
+    _check_count(numbers.size, each * count, dtype, field, where)
     values = convert(numbers) if convert else numbers.astype(DTYPES[dtype].numpy)
     return constant(values.reshape(shape), dtype)
 

@@ -321,7 +321,7 @@ class Where(Elementwise, name="arith.where"):
 
     @classmethod
     def samples(cls) -> Iterator[Self]:
-        for dtype in (*NUMBERS, "bool"):
+        for dtype in (*NUMBERS, "bool", "c64", "c128"):
             yield cls(fresh("bool", 2, 3), fresh(dtype, 2, 3), fresh(dtype, 3))
         yield cls(fresh("bool", 3, 1), fresh("f32"), fresh("f32", 2, 1, 4))
 
@@ -336,7 +336,7 @@ class Cast(Elementwise, name="arith.cast"):
     def check_dtypes(self) -> None:
         expect(self.dtype in DTYPES, f"expected an element type, got {self.dtype}")
         for dtype in (self.x.tensor.dtype, self.dtype):
-            expect(dtype != "string", "expected numbers or bools, got string")
+            expect(DTYPES[dtype].kind not in ("string", "complex"), f"expected numbers or bools, got {dtype}")
 
     def result_dtype(self) -> str:
         return self.dtype

@@ -206,7 +206,8 @@ class Bitcast(Elementwise, name="arith.bitcast"):
         expect(self.dtype in DTYPES, f"expected an element type, got {self.dtype}")
         kinds = {DTYPES[d].kind for d in (self.x.tensor.dtype, self.dtype)}
         expect(
-            kinds <= {"float", "int", "uint", "float8"}, f"expected numbers, got {self.x.tensor.dtype}, {self.dtype}"
+            kinds <= {"float", "int", "uint", "float8", "complex"},
+            f"expected numbers, got {self.x.tensor.dtype}, {self.dtype}",
         )
         wide, have = DTYPES[self.dtype].bits, DTYPES[self.x.tensor.dtype].bits
         expect(wide == have and wide >= 8, f"expected an element type of {have} bits, got {self.dtype}")
@@ -225,5 +226,6 @@ class Bitcast(Elementwise, name="arith.bitcast"):
     @classmethod
     def samples(cls) -> Iterator[Self]:
         pairs = [("f32", "i32"), ("i32", "f32"), ("f64", "u64"), ("u8", "i8"), ("f16", "u16"), ("i16", "bf16")]
+        pairs += [("c64", "f64")]
         for have, want in pairs:
             yield cls(fresh(have, 2, 3), want)

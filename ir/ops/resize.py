@@ -71,6 +71,7 @@ class Resample(TensorOp, name="nn.resample"):
         x, indices, weights = self.x.tensor, self.indices.tensor, self.weights.tensor
         expect(indices.dtype == "i64", f"expected indices of i64, got {indices.dtype}")
         expect(is_float(weights.dtype), f"expected weights of floats, got {weights.dtype}")
+        expect(DTYPES[x.dtype].kind != "complex", f"expected numbers, got {x.dtype}")
         if x.shape is None or indices.shape is None or weights.shape is None:
             return [TensorType(x.dtype, None)]
         expect(0 <= self.axis < x.rank, f"expected an axis of {x}, got {self.axis}")

@@ -51,6 +51,8 @@ def literal(value: Any, resources: Resources, type: TensorType | None = None) ->
             return str(int(cast("int", value)))
         case float() | np.floating():
             return float_text(float(cast("float", value)))
+        case complex() | np.complexfloating():
+            return complex_text(complex(cast("complex", value)))
         case str():
             return quote(value)
         case Expr():
@@ -81,6 +83,11 @@ def float_text(value: float) -> str:
         return "nan"
     text = repr(value)
     return text if any(c in text for c in ".en") else text + ".0"
+
+
+def complex_text(value: complex) -> str:
+    """`complex(1.0, -2.5)`."""
+    return f"complex({float_text(value.real)}, {float_text(value.imag)})"
 
 
 def map_text(exprs: Sequence[Any]) -> str:
@@ -157,5 +164,7 @@ def element_text(value: Any, dtype: str) -> str:
             short = str(value)
             exact = info.numpy.type(float(short)) == value
             return float_text(float(short) if exact else float(value))
+        case "complex":
+            return complex_text(complex(value))
         case _:
             return str(int(value))

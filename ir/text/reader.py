@@ -251,11 +251,23 @@ class Reader:
             return _WORDS[token.text]
         if token.text == "schedule":
             return self.schedule()
+        if token.text == "complex":
+            return self._complex()
         if token.text in _SOURCES:
             return self.constant()
         if token.text in DTYPES or token.text in ("tuple", "seq", "optional", "map"):
             return self.type()
         raise self.c.fail('a literal (a symbol is written <n>, a string "n")')
+
+    def _complex(self) -> complex:
+        """`complex(1.0, -2.5)`."""
+        self.c.expect("complex")
+        self.c.expect("(")
+        real = self.number()
+        self.c.expect(",")
+        imaginary = self.number()
+        self.c.expect(")")
+        return complex(real, imaginary)
 
     def schedule(self) -> Schedule:
         """`schedule(loops = [o: 32, h: 1], vector = o, parallel = 2, grain = 1)`."""

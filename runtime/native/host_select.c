@@ -11,6 +11,10 @@ static bool is_zero(const planish_object *x, int64_t index) {
   if (x->kind == PLANISH_OBJECT_STRINGS) return x->offsets[index] == x->offsets[index + 1];
   if (x->dtype.code == 2 || x->dtype.code == 4) return planish_number_at(x, index) == 0; /* -0 as well */
   if (x->dtype.bits < 8) return planish_int_at(x, index) == 0;
+  if (x->dtype.code == 5) { /* complex: -0 in either part */
+    planish_object parts = {.data = x->data, .dtype = {2, (uint8_t)(x->dtype.bits / 2), 1}};
+    return planish_number_at(&parts, 2 * index) == 0 && planish_number_at(&parts, 2 * index + 1) == 0;
+  }
   return !memcmp((const uint8_t *)x->data + index * (x->dtype.bits / 8), zeros, x->dtype.bits / 8u);
 }
 

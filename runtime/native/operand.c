@@ -8,7 +8,7 @@
 
 #include "host.h"
 
-enum { INT = 0, UINT = 1, FLOAT = 2, BFLOAT = 4, BOOL = 6 };
+enum { INT = 0, UINT = 1, FLOAT = 2, BFLOAT = 4, COMPLEX = 5, BOOL = 6 };
 
 static const planish_object *operand(planish_host *host, planish_object *const *in, uint32_t index, const char *wanted,
                                      planish_object_kind one, planish_object_kind other) {
@@ -74,6 +74,15 @@ int64_t planish_int_at(const planish_object *tensor, int64_t index) {
   return tensor->dtype.code == INT ? (int64_t)(value << shift) >> shift : (int64_t)value;
 }
 
+/* The real (0) or imaginary (1) part of a complex number. */
+static double part_at(const planish_object *tensor, int64_t index, int part) {
+  float single;
+  double value;
+  const uint8_t *data = (const uint8_t *)tensor->data + (2 * index + part) * (tensor->dtype.bits / 16);
+  if (tensor->dtype.bits == 64) return memcpy(&single, data, 4), single;
+  return memcpy(&value, data, 8), value;
+}
+
 double planish_number_at(const planish_object *tensor, int64_t index) {
   const uint8_t *data = tensor->data;
   int code = tensor->dtype.code, bits = tensor->dtype.bits;
@@ -86,6 +95,7 @@ double planish_number_at(const planish_object *tensor, int64_t index) {
   }
   if (code == FLOAT && bits == 32) return memcpy(&single, data + index * 4, 4), single;
   if (code == FLOAT) return memcpy(&value, data + index * 8, 8), value;
+  if (code == COMPLEX) return part_at(tensor, index, 0);
   int64_t integer = planish_int_at(tensor, index);
   return code == UINT ? (double)(uint64_t)integer : (double)integer;
 }
@@ -123,6 +133,19 @@ void planish_store_number(planish_object *tensor, int64_t index, double value) {
   }
 }
 
+static int compare_numbers(double one, double other) {
+  if (isnan(one) || isnan(other)) return (isnan(one) ? 1 : 0) - (isnan(other) ? 1 : 0);
+  return (one > other) - (one < other);
+}
+
+/* Those without NaN first, then those with one in the imaginary part, the real part, both; else by parts. */
+static int compare_complex(const planish_object *x, int64_t a, int64_t b) {
+  double r = part_at(x, a, 0), s = part_at(x, b, 0), i = part_at(x, a, 1), j = part_at(x, b, 1);
+  int one = 2 * !!isnan(r) + !!isnan(i), other = 2 * !!isnan(s) + !!isnan(j);
+  int order = one != other ? one - other : compare_numbers(r, s);
+  return order ? order : compare_numbers(i, j);
+}
+
 int planish_compare_elements(const planish_object *x, int64_t a, int64_t b) {
   if (x->kind == PLANISH_OBJECT_STRINGS) {
     uint64_t n, m;
@@ -130,11 +153,9 @@ int planish_compare_elements(const planish_object *x, int64_t a, int64_t b) {
     int order = memcmp(one, other, (size_t)(n < m ? n : m));
     return order ? order : (n > m) - (n < m);
   }
-  if (x->dtype.code == FLOAT || x->dtype.code == BFLOAT) {
-    double one = planish_number_at(x, a), other = planish_number_at(x, b);
-    if (isnan(one) || isnan(other)) return (isnan(one) ? 1 : 0) - (isnan(other) ? 1 : 0);
-    return (one > other) - (one < other);
-  }
+  if (x->dtype.code == COMPLEX) return compare_complex(x, a, b);
+  if (x->dtype.code == FLOAT || x->dtype.code == BFLOAT)
+    return compare_numbers(planish_number_at(x, a), planish_number_at(x, b));
   int64_t one = planish_int_at(x, a), other = planish_int_at(x, b);
   if (x->dtype.code == INT) return (one > other) - (one < other);
   return ((uint64_t)one > (uint64_t)other) - ((uint64_t)one < (uint64_t)other);
