@@ -14,6 +14,8 @@ from ..ir.types import Type
 if TYPE_CHECKING:
     import onnx
 
+    from .checkpoints import Checkpoint
+
 _HEAD = 64  # bytes that tell one format from another
 
 
@@ -71,6 +73,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Weighted(Protocol):
+    """A source whose weights can be those of a checkpoint instead of its own."""
+
+    def with_weights(self, checkpoint: Checkpoint) -> Source:
+        """The same model with tensors of a checkpoint by name. Raises one `ModelError` that lists all that is missing
+        or does not fit."""
+        ...
+
+
 def read_model(
     source: str | Path | bytes | onnx.ModelProto | Source,
     *,
@@ -88,13 +100,26 @@ def read_model(
 
 
 def open_model(source: str | Path | bytes | onnx.ModelProto | Source, reading: Reading | None = None) -> Source:
-    """Open a model without importing its operators yet; one that is open is given back. Raises `ModelError` for what is
-    no model."""
-    if isinstance(source, Source):
-        return source
+    """Open a model without importing its operators yet; one that is open stays as it is, but for the weights that
+    `reading` names. Raises `ModelError` for what is no model, and for weights that do not fit."""
     reading = reading or Reading()
+    opened = source if isinstance(source, Source) else _opened(source, reading)
+    if reading.weights is None:
+        return opened
+    if not isinstance(opened, Weighted):
+        raise ModelError(f"{opened.label}: takes no other weights: they can be given for ONNX and MindIR models")
+    from .checkpoints import read_checkpoint
+
+    return opened.with_weights(read_checkpoint(reading.weights, reading.key))
+
+
+def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> Source:
     if isinstance(source, str | Path):
         source = Path(source)
+        if source.is_dir():
+            from .huggingface import HuggingFaceSource
+
+            return HuggingFaceSource(source, reading)
         _check_readable(source)
     # Imported here: the packages take long to load, and most of planish works without them.
     from .onnx import OnnxSource
@@ -105,8 +130,6 @@ def open_model(source: str | Path | bytes | onnx.ModelProto | Source, reading: R
 def _check_readable(path: Path) -> None:
     """Raise `ModelError` if there is no file to read."""
     try:
-        if path.is_dir():
-            raise ModelError(f"{path}: expected an ONNX model file, got a folder; name the .onnx file in it")
         with path.open("rb") as file:
             file.read(_HEAD)
     except FileNotFoundError as e:

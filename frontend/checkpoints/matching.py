@@ -25,8 +25,9 @@ _EXTRA_PREFIXES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "ac
 @dataclass(frozen=True)
 class Matched:
     """What a model's parameters become: new data by the parameter's name, `missing` and `unused` names, and `notes` for
-    the user. `prefix` is what stood in front of names of the checkpoint ("")."""
+    the user. `source` is the checkpoint's file name, `prefix` what stood in front of its names ("")."""
 
+    source: str
     tensors: dict[str, ConstantData]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
@@ -59,7 +60,9 @@ def matched(
     if needed or wrong:
         shown = [f"{quote(name)} {wanted[name]}" for name in needed]
         raise ModelError(_mismatch(label, checkpoint, shown, wrong, unused))
-    return Matched(tensors, tuple(missing), tuple(unused), prefix, tuple(_notes(checkpoint, unused, prefix)))
+    return Matched(
+        checkpoint.path.name, tensors, tuple(missing), tuple(unused), prefix, tuple(_notes(checkpoint, unused, prefix))
+    )
 
 
 def _names(wanted: Mapping[str, TensorType], checkpoint: Checkpoint) -> tuple[dict[str, str], str]:

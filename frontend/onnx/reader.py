@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 import onnx
@@ -17,8 +18,9 @@ from ...ir.assume import Assumptions, settled
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Return, Value
 from ...ir.expr import Dim
-from ...ir.types import Type
+from ...ir.types import TensorType, Type, is_float
 from .. import SourceNode
+from ..checkpoints import Checkpoint, Matched, matched
 from . import (
     arith,
     causal,
@@ -59,7 +61,7 @@ from .proto import Loaded, load
 from .report import Issue, unsupported
 from .scope import Item, Scope, Unsupported
 from .symbols import Symbols
-from .tensors import TensorReader, UnsupportedType, checked_shape, densified
+from .tensors import DTYPE_NAMES, TensorReader, UnsupportedType, checked_shape, densified
 from .text import quote
 
 # Importing these fills the table of converters.
@@ -77,6 +79,7 @@ class OnnxSource:
     def __init__(self, source: Path | str | bytes | onnx.ModelProto) -> None:
         self._model = load(source)
         self._more: tuple[str, ...] = ()
+        self._weights: Matched | None = None
         self.label = self._model.label
 
     def unranked(self) -> list[str]:
@@ -95,7 +98,7 @@ class OnnxSource:
         self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
     ) -> Module:
         """As `read_onnx`."""
-        return Importer(self._model, shapes or {}, ranks or {}, self._more).run()
+        return Importer(self._model, shapes or {}, ranks or {}, self._more, self._weights).run()
 
     def nodes(self) -> list[SourceNode]:
         """The nodes of the graph in topological order. Raises `ModelError` if there is no such order."""
@@ -115,9 +118,21 @@ class OnnxSource:
 
     def with_outputs(self, names: Sequence[str]) -> OnnxSource:
         """The same file with more outputs."""
-        copy = object.__new__(OnnxSource)
-        copy.label, copy._model, copy._more = self.label, self._model, (*self._more, *names)
-        return copy
+        copied = copy(self)
+        copied._more = (*self._more, *names)
+        return copied
+
+    def with_weights(self, checkpoint: Checkpoint) -> OnnxSource:
+        """The same file with tensors of a checkpoint in place of initializers. Those of floats with more than one
+        element must all be there: other constants are part of the graph."""
+        found = [
+            t for t in self._model.proto.graph.initializer if t.data_type in DTYPE_NAMES and min(t.dims, default=0) >= 0
+        ]
+        wanted = {t.name: TensorType(DTYPE_NAMES[t.data_type], tuple(t.dims)) for t in found}
+        optional = [t.name for t in found if not is_float(wanted[t.name].dtype) or math.prod(t.dims) <= 1]
+        copied = copy(self)
+        copied._weights = matched(wanted, checkpoint, self.label, optional)
+        return copied
 
 
 def read_onnx(
@@ -147,14 +162,16 @@ class Importer:
         shapes: Mapping[str, Sequence[int]],
         ranks: Mapping[str, int],
         more: Sequence[str] = (),
+        weights: Matched | None = None,
     ) -> None:
-        """`more` are values that become outputs behind the graph's own."""
+        """`more` are values that become outputs behind the graph's own, `weights` stand in for initializers."""
         self.model = model
         self.proto = model.proto.graph
         self.outputs = [*(o.name for o in self.proto.output), *more]
         self.file = model.label
         self.shapes = shapes
         self.ranks = ranks
+        self.weights = weights
         self.tensors = TensorReader(model)
         self.issues: list[Issue] = []
 
@@ -192,7 +209,7 @@ class Importer:
         symbols.insert_binds(main.body)
         module = Module([main])
         module.attributes = self._attributes([i.name for i in graph.input if i.name in constants])
-        notes = wrong_annotations(graph, self.scope.items)
+        notes = [*(self.weights.notes if self.weights else ()), *wrong_annotations(graph, self.scope.items)]
         if notes:
             module.attributes["notes"] = notes
         return module
@@ -206,6 +223,8 @@ class Importer:
             "sha256": self.model.sha256,
             "source": "" if self.model.path is None else self.model.path.name,
         }
+        if self.weights is not None:
+            attributes["weights"] = self.weights.source
         # Before IR version 4 every initializer had to be listed as an input: that says nothing.
         if proto.ir_version >= 4 and overridable:
             attributes["overridable"] = ", ".join(overridable)
@@ -218,6 +237,9 @@ class Importer:
         counts = counting_initializers(self.proto.initializer)
         for i, tensor in enumerate(self.proto.initializer):
             if counts[tensor.name] != i:
+                continue
+            if self.weights is not None and tensor.name in self.weights.tensors:
+                found[tensor.name] = Item(data=self.weights.tensors[tensor.name])
                 continue
             place = self.model.raw[i] if i < len(self.model.raw) else None
             try:
