@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep
 
 from planish.compile import compile_file
@@ -94,15 +94,15 @@ class PlanishBackend(Backend):
 
 
 def made_symbolic(model: ModelProto, fixed: Mapping[str, Sequence[int]] | None = None) -> ModelProto:
-    """A copy of `model` in which every dimension of every tensor input has a symbol of its own; output shapes and
-    annotations inside are dropped. `fixed` names inputs that keep the dimensions of the given numbers."""
+    """A copy of `model` in which every dimension of every input, or of its elements, has a symbol of its own; output
+    shapes and annotations inside are dropped. `fixed` names inputs that keep the dimensions of the given numbers."""
     copy = ModelProto()
     copy.CopyFrom(model)
     constants = {t.name for t in copy.graph.initializer}
     for number, info in enumerate(copy.graph.input):
-        if info.name in constants or not info.type.tensor_type.HasField("shape"):
+        if info.name in constants:
             continue
-        for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+        for axis, dim in enumerate(_element_dims(info.type)):
             if axis not in (fixed or {}).get(info.name, ()):
                 dim.dim_param = f"i{number}_{axis}"
     del copy.graph.value_info[:]
@@ -110,6 +110,19 @@ def made_symbolic(model: ModelProto, fixed: Mapping[str, Sequence[int]] | None =
         if info.type.WhichOneof("value") == "tensor_type":
             info.type.tensor_type.ClearField("shape")
     return copy
+
+
+def _element_dims(type: TypeProto) -> Sequence[TensorShapeProto.Dimension]:
+    """The dimensions of a tensor, or of those in a sequence or optional."""
+    match type.WhichOneof("value"):
+        case "sequence_type":
+            return _element_dims(type.sequence_type.elem_type)
+        case "optional_type":
+            return _element_dims(type.optional_type.elem_type)
+        case "tensor_type":
+            return type.tensor_type.shape.dim if type.tensor_type.HasField("shape") else ()
+        case _:
+            return ()
 
 
 def _listed(inputs: Any) -> list[Any]:

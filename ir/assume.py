@@ -132,6 +132,13 @@ def may_assume_equal(a: Dim, b: Dim) -> bool:
     return current is not None and any(isinstance(d, Expr) and d.symbol in current.free for d in (a, b))
 
 
+def can_say_equal(a: Dim, b: Dim) -> bool:
+    """Whether types of inputs can say that two dimensions are equal. Where they cannot, as of `n*m // k` and 4, either may
+    be 1 as well."""
+    current = _CURRENT.get()
+    return current is None or not current.unsolved(a, b)
+
+
 def substituted(dim: Dim, known: Mapping[str, Dim]) -> Dim:
     """`dim` with what is known of its symbols."""
     return as_dim(dim.substitute(known)) if isinstance(dim, Expr) else dim

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...ir.core import Op, Value
 from ...ir.expr import Dim
 from ...ir.ops.arith import (
@@ -34,7 +32,7 @@ from ...ir.ops.arith import (
     Sub,
     Where,
 )
-from ...ir.ops.shape import Concat, Iota, Reshape
+from ...ir.ops.shape import Iota, Reshape
 from ...ir.types import is_float
 from .node import Node
 
@@ -193,9 +191,3 @@ class Calc:
 def scalar(node: Node, number: Dim, dtype: str = "f64") -> Calc:
     """A number, perhaps symbolic, as a scalar value."""
     return Calc(node, node.scope.number(number, "i64")).cast(dtype)
-
-
-def column(values: Sequence[Calc], node: Node) -> Calc:
-    """1-D values side by side: (n) each become (n, count)."""
-    parts = tuple(v.reshaped(v.value.tensor.dims[0], 1).value for v in values)
-    return Calc(node, parts[0] if len(parts) == 1 else node.make(Concat, parts, 1))

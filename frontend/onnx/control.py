@@ -12,7 +12,7 @@ from ...ir.core import Value
 from ...ir.expr import Expr
 from ...ir.ops.arith import Where
 from ...ir.ops.shape import Concat, Reshape, Slice
-from .flow import choose, repeat
+from .flow import choose, for_each, repeat
 from .flow import scan as dynamic_scan
 from .node import Node, converter
 from .scope import Item, Unsupported
@@ -128,7 +128,7 @@ def scan(node: Node) -> list[Item | None]:
     directions = node.ints("scan_input_directions", [0] * count)
     lengths = [node.dims_of(x)[a] for a, x in zip(axes, inputs, strict=True)]
     if any(isinstance(n, Expr) or n > MAX_ROUNDS for n in lengths):
-        return [*dynamic_scan(node, inputs, axes, directions)]
+        return [*dynamic_scan(node, states, inputs, axes, directions)]
     return _rounds(node, states, inputs, axes, directions)
 
 
@@ -175,11 +175,16 @@ def _batched_scan(node: Node) -> list[Item | None]:
         raise Unsupported("Scan with lengths of sequences")
     count = node.integer("num_scan_inputs")
     values = [node.value(i) for i in range(1, len(node.proto.input))]
-    batch = fixed(node, node.dims_of(values[0])[0], "the batch of a scan")
     directions = node.ints("directions", [0] * count)
-    rows: list[list[Item | None]] = []
-    for n in range(batch):
-        parts = [_part(node, v, 0, n) for v in values]
-        states = [Item(value=v) for v in parts[: len(parts) - count]]
-        rows.append(_rounds(node, states, parts[len(parts) - count :], [0] * count, directions))
+
+    def convert(parts: list[Value]) -> list[Item | None]:
+        states, inputs = [Item(value=v) for v in parts[: len(parts) - count]], parts[len(parts) - count :]
+        if all(isinstance(node.dims_of(x)[0], int) for x in inputs):
+            return _rounds(node, states, inputs, [0] * count, directions)
+        return [*dynamic_scan(node, states, inputs, [0] * count, directions)]
+
+    batch = node.dims_of(values[0])[0]
+    if isinstance(batch, Expr):
+        return [*for_each(node, values, convert)]
+    rows = [convert([_part(node, v, 0, n) for v in values]) for n in range(batch)]
     return [_stacked(node, [r for r in column if r is not None], 0) for column in zip(*rows, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ...ir.assume import require_zero
 from ...ir.core import Op, Region, Value, Yield
 from ...ir.errors import VerifyError
 from ...ir.expr import Dim, as_expr
-from ...ir.ops.host import If, Loop, fixed_point, sequences
+from ...ir.ops.host import Check, If, Loop, fixed_point, sequences
 from ...ir.ops.shape import Gather, Reshape, Transpose
 from ...ir.types import OptionalType, SequenceType, TensorType, Type
 from .calc import Calc, scalar
@@ -83,15 +83,12 @@ def _loop(
     return _items(node, lambda: Loop.build(limit, condition, carried, body, fresh, rounds, node.loc))
 
 
-def scan(node: Node, inputs: Sequence[Value], axes: Sequence[int], directions: Sequence[int]) -> list[Item]:
+def scan(
+    node: Node, states: Sequence[Item], inputs: Sequence[Value], axes: Sequence[int], directions: Sequence[int]
+) -> list[Item]:
     """Scan over inputs of a length that only the run knows: a loop that reads the inputs at its round."""
-    length = node.dims_of(inputs[0])[axes[0]]
-    for x, a in zip(inputs, axes, strict=True):
-        if node.dims_of(x)[a] != length:
-            require_zero(as_expr(node.dims_of(x)[a]) - length)
-    states = len(node.proto.input) - len(inputs)
-    first = 0 if node.opset >= 9 else 1
-    carried = [node.scope.item_value(node.item(i)) for i in range(first, states)]
+    length = _same(node, [node.dims_of(x)[a] for x, a in zip(inputs, axes, strict=True)])
+    carried = [node.scope.item_value(s) for s in states]
     last = scalar(node, as_expr(length) - 1, "i64").value
 
     def make(types: Sequence[Type]) -> Region:
@@ -111,13 +108,49 @@ def scan(node: Node, inputs: Sequence[Value], axes: Sequence[int], directions: S
     return [*results[: len(carried)], *(_placed(node, r, i, length) for i, r in enumerate(results[len(carried) :]))]
 
 
+def _same(node: Node, sizes: Sequence[Dim]) -> Dim:
+    """The first of sizes that must be equal."""
+    for size in sizes[1:]:
+        if size != sizes[0]:
+            require_zero(as_expr(size) - sizes[0])
+    return sizes[0]
+
+
+def for_each(
+    node: Node, values: Sequence[Value], convert: Callable[[list[Value]], Sequence[Item | None]]
+) -> list[Item]:
+    """What `convert` makes of each element along dimension 0 of `values`, of a size that only the run knows, stacked
+    along dimension 0."""
+    batch = _same(node, [node.dims_of(v)[0] for v in values])
+
+    def make(types: Sequence[Type]) -> Region:
+        region = Region([_ROUND, *types])
+        with node.inside(region):
+            parts = [node.make(Gather, v, region.params[0], 0) for v in values]
+            results = [node.scope.item_value(r) for r in convert(parts) if r is not None]
+            node.scope.builder.insert(Yield((node.literal(np.array(True)), *results)))
+        return region
+
+    stacked = [node.scope.item_value(r) for r in _loop(node, scalar(node, batch, "i64").value, None, [], make)]
+    return [Item(value=_of_length(node, y, batch)) for y in stacked]
+
+
+def _of_length(node: Node, y: Value, length: Dim) -> Value:
+    """What a loop of `length` rounds stacked: so many elements along dimension 0."""
+    count, *rest = node.dims_of(y)
+    if count == length:
+        return y
+    # Inserted here, not collected: this may stand in the region of a loop around it.
+    node.scope.builder.insert(
+        Check((as_expr(count) - length,), (), f"the rounds of a loop ({node.op_type})", loc=node.loc)
+    )
+    return node.make(Reshape, y, (length, *rest))
+
+
 def _placed(node: Node, item: Item, index: int, length: Dim) -> Item:
     """A scanned output in its direction, along its axis."""
-    y = node.scope.item_value(item)
-    count, *rest = node.dims_of(y)
-    if count != length:
-        require_zero(as_expr(count) - length)
-        y = node.make(Reshape, y, (length, *rest))
+    y = _of_length(node, node.scope.item_value(item), length)
+    rest = node.dims_of(y)[1:]
     outputs = index + 1
     if node.ints("scan_output_directions", [0] * outputs)[index]:
         at = scalar(node, as_expr(length) - 1, "i64") - Calc.iota(node, length, "i64")

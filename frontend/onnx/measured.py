@@ -12,7 +12,7 @@ from ...ir.ops.shape import Concat, Gather, Reshape, Slice
 from .calc import Calc, scalar
 from .computed import computed, sized
 from .node import Node
-from .windows import fixed
+from .signal import as_complex
 
 __all__ = ["mel_weights", "spectrogram"]
 _MEL = 2595 / math.log(10)
@@ -55,8 +55,7 @@ def mel_weights(node: Node) -> Value:
 def spectrogram(node: Node) -> Value:
     """STFT of a step or a length that only the run knows."""
     dims = node.shape(0)
-    parts = fixed(node, dims[2], "the last dimension") if len(dims) == 3 else 1
-    if len(dims) not in (2, 3) or parts not in (1, 2):
+    if len(dims) not in (2, 3) or (len(dims) == 3 and isinstance(dims[2], int) and dims[2] not in (1, 2)):
         raise node.error(f"expected a signal [batch, samples, 1 or 2], got {node.type(0)}")
     step = _number(node, 1, "i64").maximum(1)
     if node.has(3):
@@ -64,7 +63,9 @@ def spectrogram(node: Node) -> Value:
     else:
         length = node.shape(2)[0] if node.has(2) else dims[1]
     (frames,) = sized(node, [(scalar(node, dims[1], "i64") - scalar(node, length, "i64")) / step + 1], "frames")
-    signal = node.make(Reshape, node.value(0), (dims[0], dims[1], parts))
+    parts = 1 if len(dims) == 2 or dims[2] == 1 else 2
+    x = node.value(0) if parts == 1 else as_complex(node, node.value(0)).value
+    signal = node.make(Reshape, x, (dims[0], dims[1], parts))
     at = Calc.iota(node, frames, "i64").reshaped(frames, 1) * step + Calc.iota(node, length, "i64")
     framed = Calc(node, node.make(Gather, signal, at.value, 1))
     if node.has(2):

@@ -17,7 +17,7 @@ from ...ir.expr import Dim, as_dim, as_expr, floordiv
 from ...ir.ops.reduce import Sum
 from ...ir.ops.resize import Repeat, Resample
 from ...ir.ops.shape import Gather, Slice
-from .calc import Calc, column, scalar
+from .calc import Calc, scalar
 from .computed import sized
 from .declared import data, element, hold_to, numbers
 from .node import Node, converter
@@ -298,21 +298,17 @@ def _nearest(node: Node, at: Calc, a: _Axis, mode: _Mode) -> Calc:
 
 def _table(node: Node, at: Calc, a: _Axis, mode: _Mode) -> tuple[Calc, Calc]:
     """Indices and weights (size of the result, taps) of a linear or cubic resize."""
+    reach = 1 if mode.mode == "linear" else 2
+    scale, first, taps = _footprint(node, a, reach) if mode.antialias else (1.0, 1 - reach, 2 * reach)
     low = at.floor()
     whole = at.equals(low)
-    ratio = whole.where(low * 0 + 1, at - low)  # in (0, 1]: of two neighbours the left one counts as near
-    reach = 1 if mode.mode == "linear" else 2
-    scale = 1.0
-    if mode.antialias:
-        if not isinstance(a.scale, float):
-            raise Unsupported("antialias with a scale that is computed from data", "fix the input's shape")
-        scale = min(a.scale, 1.0)
-    start = int(np.floor(-reach / scale)) + 1
-    taps = 2 - 2 * start
-    distances = [(start + t - ratio) * scale for t in range(taps)]
-    weights = column([_linear(d) if reach == 1 else _cubic(d, mode.cubic) for d in distances], node)
-    first = whole.where(low - taps // 2, low - (taps // 2 - 1))
-    indices = column([first + t for t in range(taps)], node)
+    # Of two neighbours the left one counts as near: the way from there is in (0, 1].
+    ratio, place = ((whole.where(low * 0 + 1, at - low)), whole.where(low - 1, low))
+    ratio, place = (c.reshaped(a.result, 1) for c in (ratio, place))
+    steps = Calc.iota(node, taps).reshaped(1, taps) + first
+    distances = (steps - ratio) * scale
+    weights = _linear(distances) if reach == 1 else _cubic(distances, mode.cubic)
+    indices = steps + place
     last = scalar(node, a.size) - 1
     if mode.exclude_outside:
         weights = ((indices < 0) | (indices > last)).where(weights * 0, weights)
@@ -320,6 +316,19 @@ def _table(node: Node, at: Calc, a: _Axis, mode: _Mode) -> tuple[Calc, Calc]:
         total = Calc(node, node.make(Sum, weights.value, (1,), True))
         weights = weights / total.equals(0).where(total + 1, total)
     return indices.clamped(0, last), weights
+
+
+def _footprint(node: Node, a: _Axis, reach: int) -> tuple[float | Calc, float | Calc, Dim]:
+    """What antialiasing widens where a dimension shrinks: the scale of distances, the place of the first tap next to
+    that of the element on the left, and the number of taps, which is a symbol where only the run knows the scale."""
+    if not isinstance(a.scale, Calc):
+        scale = min(a.scale, 1.0)
+        first = int(np.floor(-reach / scale)) + 1
+        return scale, first, 2 - 2 * first
+    shrunk = a.scale.minimum(1)
+    start = (-reach / shrunk).floor() + 1
+    (taps,) = sized(node, [2 - 2 * start], f"taps_{a.axis}")
+    return shrunk, start, taps
 
 
 def _linear(distance: Calc) -> Calc:

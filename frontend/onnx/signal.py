@@ -12,7 +12,7 @@ from ...ir.expr import Dim, Expr, as_dim, as_expr
 from ...ir.ops.linalg import MatMul
 from ...ir.ops.shape import Concat, Pad, Reshape, Slice, Transpose
 from .calc import Calc, scalar
-from .computed import computed
+from .computed import computed, sized
 from .declared import data, element, fallback, require
 from .node import Node, converter
 from .scope import Unsupported
@@ -38,7 +38,7 @@ def dft_along(node: Node, axis: int) -> Value:
     rank = len(dims)
     if axis == rank - 1:
         raise node.error("axis: the last dimension holds real and imaginary parts")
-    if any(isinstance(d, Expr) for d in (dims[axis], dims[-1])) and not node.has(1) and not node.integer("onesided", 0):
+    if any(isinstance(d, Expr) for d in (dims[axis], dims[-1])):
         return _open(node, axis)
     size = fixed(node, dims[axis], "the transformed dimension")
     points = int(node.array(1, "dft_length").reshape(-1)[0]) if node.has(1) else size
@@ -59,30 +59,82 @@ def dft_along(node: Node, axis: int) -> Value:
     return node.make(Slice, back, (0,) * rank, (*out[:-1], 1), (1,) * rank)
 
 
-def _open(node: Node, axis: int) -> Value:
-    """DFT of a size, or of a kind of numbers, that only the run knows: whole, with a table that is computed."""
-    dims = node.shape(0)
-    points, rank, inverse = dims[axis], len(dims), node.integer("inverse", 0) != 0
-    x = Calc(node, node.value(0))
-    if dims[-1] != 2:  # real numbers get an imaginary part of 0
-        last = as_expr(dims[-1])
-        require_zero((last - 1) * (last - 2))
-        pads = tuple((0, as_dim(2 - last)) if i == rank - 1 else (0, 0) for i in range(rank))
-        x = Calc(node, node.make(Pad, x.value, None, pads, "constant"))
+def _open(node: Node, axis: int | Calc) -> Value:
+    """DFT of sizes, of a kind of numbers, or along an axis (a scalar) that only the run knows, by tables that are
+    computed. Of an axis that is data, every dimension gets a table: that of the transform, or one that changes nothing.
+    """
+    rank, x = node.rank(0), as_complex(node, node.value(0))
+    for a in [axis] if isinstance(axis, int) else range(rank - 1):
+        x = _turned(node, x, a, None if isinstance(axis, int) else axis.equals(a))
+    if not (node.integer("inverse", 0) and node.integer("onesided", 0)):
+        return x.value
+    out = node.dims_of(x.value)  # of half a spectrum the result is real
+    return node.make(Slice, x.value, (0,) * rank, (*out[:-1], 1), (1,) * rank)
+
+
+def as_complex(node: Node, x: Value) -> Calc:
+    """`x`, whose last dimension is 1 or 2, as complex numbers: real ones get an imaginary part of 0."""
+    dims = node.dims_of(x)
+    if dims[-1] == 2:
+        return Calc(node, x)
+    last = as_expr(dims[-1])
+    require_zero((last - 1) * (last - 2))
+    pads = (*((0, 0) for _ in dims[1:]), (0, as_dim(2 - last)))
+    return Calc(node, node.make(Pad, x, None, pads, "constant"))
+
+
+def _turned(node: Node, x: Calc, axis: int, meant: Calc | None) -> Calc:
+    """Complex `x` transformed along `axis`, if `meant` is true when the model runs (None: it is)."""
+    dims = node.dims_of(x.value)
+    rank, size = len(dims), dims[axis]
+    half = node.integer("onesided", 0) != 0
+    points = _points(node, size)
+    bins = as_dim(as_expr(points) // 2 + 1) if half and not node.integer("inverse", 0) else points
+    if meant is not None:
+        (bins,) = sized(node, [meant.where(scalar(node, bins, "i64"), scalar(node, size, "i64"))], f"bins_{axis}")
+    table = _open_table(node, size, points, bins)
+    if meant is not None:
+        one = Calc.iota(node, size, "i64").reshaped(size, 1).equals(Calc.iota(node, bins, "i64")).cast("f64")
+        table = meant.where(table[0], one), meant.where(table[1], 0)
+    real, imaginary = (t.cast(x.dtype) for t in table)
     order = [i for i in range(rank - 1) if i != axis] + [axis]
     moved = Calc(node, node.make(Transpose, x.value, (*order, rank - 1)))
-    count = scalar(node, points, "i64")
-    row, column = (Calc.iota(node, points, "i64").reshaped(*s) for s in ((points, 1), (1, points)))
+    a, b = (_part(node, moved, i) for i in range(2))
+    parts = [_product(a, real) - _product(b, imaginary), _product(a, imaginary) + _product(b, real)]
+    shape = (*(dims[i] for i in order[:-1]), bins, 1)
+    y = node.make(Concat, tuple(p.reshaped(*shape).value for p in parts), rank - 1)
+    return Calc(node, node.make(Transpose, y, (*(order.index(i) for i in range(rank - 1)), rank - 1)))
+
+
+def _points(node: Node, size: Dim) -> Dim:
+    """The number of points of a transform of `size` numbers."""
+    if node.has(1):
+        known = node.known(1)
+        if known is not None:
+            return as_dim(known.dims.reshape(-1)[0])
+        return sized(node, [Calc(node, node.value(1)).cast("i64").reshaped()], "points")[0]
+    halved = node.integer("inverse", 0) and node.integer("onesided", 0)
+    return as_dim((as_expr(size) - 1) * 2) if halved else size
+
+
+def _open_table(node: Node, size: Dim, points: Dim, bins: Dim) -> tuple[Calc, Calc]:
+    """Cosines and sines (size, bins). What lies behind the points of the transform counts nothing, and of half a
+    spectrum every number counts for the one that it mirrors, too."""
+    inverse = node.integer("inverse", 0) != 0
+    count = scalar(node, points, "i64").maximum(1)
+    row, column = Calc.iota(node, size, "i64").reshaped(size, 1), Calc.iota(node, bins, "i64").reshaped(1, bins)
     turns = row * column
     turns = turns - turns / count * count
     angle = turns.cast("f64") * (2 * math.pi * (1 if inverse else -1)) / count.cast("f64")
-    scale = count.cast("f64") if inverse else scalar(node, 1)
-    real, imaginary = ((t / scale).cast(x.dtype) for t in (angle.cos(), angle.sin()))
-    a, b = (_part(node, moved, i) for i in range(2))
-    parts = [_product(a, real) - _product(b, imaginary), _product(a, imaginary) + _product(b, real)]
-    shape = (*(dims[i] for i in order), 1)
-    y = node.make(Concat, tuple(p.reshaped(*shape).value for p in parts), rank - 1)
-    return node.make(Transpose, y, (*(order.index(i) for i in range(rank - 1)), rank - 1))
+    if inverse and node.integer("onesided", 0):
+        alone = row.equals(0) | (row * 2).equals(count)
+        factor = alone.cast("f64") * -1.0 + 2
+        weight = (row * 2 > count).where(factor * 0.0, factor)
+    else:
+        weight = (row < count).cast("f64")
+    if inverse:
+        weight = weight / count.cast("f64")
+    return angle.cos() * weight, angle.sin() * weight
 
 
 def _part(node: Node, x: Calc, index: int) -> Calc:
@@ -97,16 +149,17 @@ def _product(x: Calc, table: Calc) -> Calc:
 
 @computed("DFT")
 def dft_along_computed(node: Node) -> Value:
-    """DFT along an axis that is data: along each, and then the one that is meant."""
+    """DFT along an axis, or of a number of points, that is data."""
     rank = node.rank(0)
-    if node.has(1) or node.integer("onesided", 0) or rank < 2:
-        raise node.unknown(2, "the axis")
+    if rank < 2:
+        raise node.error(f"expected an input of rank 2 or more, got {node.type(0)}")
+    if node.opset < 20 or not node.has(2):
+        return _open(node, node.axis(node.integer("axis", 1) if node.opset < 20 else -2, rank))
+    known = node.maybe_array(2)
+    if known is not None:
+        return _open(node, node.axis(int(known.reshape(-1)[0]), rank))
     axis = Calc(node, node.value(2)).cast("i64").reshaped()
-    axis = (axis < 0).where(axis + rank, axis)
-    result = Calc(node, _open(node, 0))
-    for a in range(1, rank - 1):
-        result = axis.equals(a).where(Calc(node, _open(node, a)), result)
-    return result.value
+    return _open(node, (axis < 0).where(axis + rank, axis))
 
 
 @fallback("DFT")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import Value
 from ..errors import expect
-from ..expr import Dim, Expr, as_dim, as_expr, ceildiv, const, maximum, minimum, mod, product
+from ..expr import Dim, Expr, as_dim, as_expr, ceildiv, const, maximum, minimum, mod, product, symbol_ranges
 from ..kernel.builder import KernelBuilder
 from ..scalar import Array
 from ..types import DTYPES, TensorType, Type, broadcasts_to
@@ -30,6 +30,14 @@ __all__ = [
 
 def _loops(dims: Sequence[Dim]) -> dict[str, Dim]:
     return {f"d{i}": d for i, d in enumerate(dims)}
+
+
+def _at_least_zero(size: Expr) -> bool:
+    """False where a size, such as `n - 4`, is one only by what is checked when the model runs."""
+    if any(name.startswith("?") for name in size.symbols()):
+        return True  # the verifier leaves all that relates such symbols to the checks
+    low, _ = size.bounds(symbol_ranges(size))
+    return low is not None and low >= 0
 
 
 class Reshape(TensorOp, name="shape.reshape"):
@@ -160,9 +168,15 @@ class Concat(TensorOp, name="shape.concat"):
             pairs = list(zip(x.tensor.dims, out.tensor.dims, strict=True))
             sure = all(d == n for i, (d, n) in enumerate(pairs) if i != self.axis)  # else it is checked before
             dims = [d if i == self.axis else n for i, (d, n) in enumerate(pairs)]
+            after = as_expr(out.tensor.dims[self.axis]) - offset - x.tensor.dims[self.axis]
             with k.map(_loops(dims)) as point:
                 at = [p + offset if i == self.axis else p for i, p in enumerate(point)]
-                k.write(k.read(x, *point, fill=None if sure else zero(k, x.tensor.dtype)), out, *at)
+                value = k.read(x, *point, fill=None if sure else zero(k, x.tensor.dtype))
+                # Sizes that could be below 0 were checked before: the mask is always true.
+                mask = (
+                    None if _at_least_zero(after) else k.lt(k.index(at[self.axis]), k.index(out.tensor.dims[self.axis]))
+                )
+                k.write(value, out, *at, mask=mask)
             offset = offset + x.tensor.dims[self.axis]
 
     def reference(self, *operands: Any) -> Any:

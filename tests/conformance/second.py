@@ -1,17 +1,18 @@
 """A second shape for a test of the dynamic column: every dimension that the inputs have in common grows by one, and
-ONNX's reference evaluator says what comes out. Where it refuses the inputs, there is no second shape."""
+ONNX's reference evaluator says what comes out. Where it refuses the inputs, there is no second shape.
+
+It alone is the judge, though it takes some inputs that the operators' definitions do not allow (sizes of a Split that
+do not add up, boxes of five numbers), which then count as failures: ONNX Runtime as a second judge would refuse 162
+tests, nearly all for an element type that its Python interface does not take."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx.reference import ReferenceEvaluator
-
-from planish.onnx_backend import made_symbolic
 
 from .cases import Case
 from .ranks import rank_inputs
@@ -34,7 +35,7 @@ def second_shape(
     size = _common(inputs)
     # One size grows wherever it occurs. Shapes and places that are inputs stay as they are: their length is a rank.
     grown = [x if n in fixed else _grown(x, size) for n, x in zip(names, inputs, strict=False)]
-    if size is None or not _legal(model, dict(zip(names, grown, strict=False))):
+    if size is None:
         return []
     try:
         with warnings.catch_warnings():
@@ -65,28 +66,6 @@ def _grown(x: np.ndarray, size: int | None) -> np.ndarray:
     for axis in (i for i, n in enumerate(x.shape) if n == size):
         x = np.concatenate([x, np.take(x, range(_GROWTH), axis)], axis)
     return x
-
-
-def _legal(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> bool:
-    """False where ONNX Runtime says that the inputs do not fit: the reference evaluator, which is NumPy underneath,
-    takes sizes of a Split that do not add up, or boxes of five numbers. What ONNX Runtime does not know it does not
-    judge."""
-    loose = made_symbolic(model)
-    try:
-        session = onnxruntime.InferenceSession(loose.SerializeToString(), _quiet(), providers=["CPUExecutionProvider"])
-    except Exception:
-        return True  # it does not have the operator, or not for these types
-    try:
-        session.run(None, inputs)
-    except Exception:
-        return False
-    return True
-
-
-def _quiet() -> Any:
-    options: Any = cast("Any", onnxruntime).SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, 1
-    return options
 
 
 def _alike(case: Case, found: Any, wanted: list[Any]) -> bool:
