@@ -1,0 +1,123 @@
+"""What an architecture is, and the table of those that planish knows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import ClassVar, TypeVar
+
+from ...ir.errors import UnsupportedError
+from ..assembly import Input, Item
+from ..text import quote
+from .config import Config
+from .layers import Net
+
+FORWARD = "forward"
+_MODULES = ("bert", "roberta", "distilbert", "mpnet")
+
+
+class Architecture(ABC):
+    """A model class of transformers. `name` is the class's name, `config` its configuration."""
+
+    base: ClassVar[str] = ""
+    """Where a model with a head keeps the model without one: transformers' `base_model_prefix`."""
+    graphs: ClassVar[tuple[str, ...]] = (FORWARD,)
+    """The graphs that a folder has, the default first."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.config = config
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether this is the model without a head."""
+        return self.name.endswith("Model") and not self.name.endswith("HeadModel")
+
+    def all_graphs(self) -> tuple[str, ...]:
+        """The graphs of this one."""
+        return self.graphs
+
+    @abstractmethod
+    def inputs(self, graph: str) -> list[Input]:
+        """The inputs of a graph, named as transformers names them."""
+
+    @abstractmethod
+    def build(self, n: Net, graph: str) -> dict[str, Item]:
+        """The outputs of a graph by name."""
+
+    def dimensions(self) -> dict[str, int]:
+        """What a folder's other files (`preprocessor_config.json`) need to know: nothing."""
+        return {}
+
+
+A = TypeVar("A", bound=type[Architecture])
+_KNOWN: dict[str, type[Architecture]] = {}
+
+
+def architecture(*names: str) -> Callable[[A], A]:
+    """Register a class for these names of `architectures`."""
+
+    def register(kind: A) -> A:
+        _KNOWN.update(dict.fromkeys(names, kind))
+        return kind
+
+    return register
+
+
+def known() -> dict[str, type[Architecture]]:
+    """All architectures by name."""
+    for module in _MODULES:
+        import_module(f"{__package__}.{module}")
+    return _KNOWN
+
+
+# Where a configuration names no architecture: the model without a head.
+_BARE = {
+    "bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel", "camembert": "CamembertModel",
+    "distilbert": "DistilBertModel", "mpnet": "MPNetModel", "gpt2": "GPT2Model", "t5": "T5Model", "vit": "ViTModel",
+    "llama": "LlamaModel", "mistral": "MistralModel", "qwen2": "Qwen2Model", "qwen3": "Qwen3Model",
+    "gemma": "GemmaModel", "gemma2": "Gemma2Model", "gemma3_text": "Gemma3TextModel", "deit": "DeiTModel",
+    "clip": "CLIPModel", "whisper": "WhisperModel", "resnet": "ResNetModel", "convnext": "ConvNextModel",
+}  # fmt: skip
+
+
+def choose(config: Config) -> Architecture:
+    """The architecture that a configuration names. Raises `UnsupportedError`, listing the known ones, for others."""
+    named = [str(name) for name in config.items("architectures", default=[])]
+    kind = config.text("model_type", default="")
+    if not named and kind in _BARE:
+        named = [_BARE[kind]]
+    table = known()
+    name = next((n for n in named if n in table), None)
+    if name is None:
+        what = ", ".join(quote(n, 60) for n in named) or f"none (model_type {quote(kind, 60)})"
+        raise UnsupportedError(
+            f"{config.where}: architectures: planish builds no {what}; it knows {_listed(sorted(table))}. Export the "
+            "model to ONNX, or with torch.export, and compile that file",
+            f"architecture {what} is not known",
+        )
+    return table[name](name, config)
+
+
+def choose_graph(found: Architecture, graph: str, where: str) -> str:
+    """The graph of that name, or the default for "". Raises `UnsupportedError` for one that is not there."""
+    graphs = found.all_graphs()
+    if graph and graph not in graphs:
+        raise UnsupportedError(f"{where}: {found.name}: expected a graph among {', '.join(graphs)}, got {quote(graph)}")
+    return graph or graphs[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names with a common beginning together: `BertForMaskedLM, BertModel` as `Bert{ForMaskedLM, Model}`."""
+    families: dict[str, list[str]] = {}
+    for name in names:
+        at = min((i for mark in _HEADS if (i := name.find(mark)) > 0), default=len(name))
+        families.setdefault(name[:at], []).append(name[at:])
+    return ", ".join(f"{family}{{{', '.join(heads)}}}" if len(heads) > 1 else family + heads[0]
+                     for family, heads in families.items())  # fmt: skip
+
+
+_HEADS = ("For", "Model", "LMHead", "Encoder", "TextModel", "VisionModel")
+
+__all__ = ["FORWARD", "Architecture", "architecture", "choose", "choose_graph", "known"]
