@@ -4,7 +4,8 @@ Requests are JSON objects, one a line, on standard input; each is answered by on
 (libraries print where they like, so descriptor 1 is given to standard error first). A failure is answered with
 `{"error": message}`; the process ends at the end of its input.
 
-    {"do": "compile", "model": path, "output": path, "threads": n}   -> {"compile_s"}
+    {"do": "compile", "model": path, "output": path, "threads": n, "weights": path, "key": hex, "graph": name}
+                                                                     -> {"compile_s"}
     {"do": "open", "contestant": name, "file": path, "threads": n}   -> {"version", "precision", "seconds", "inputs"}
     {"do": "first", "inputs": npz}                                   -> {"first_ms"}
     {"do": "warm", "seconds": s}                                     -> {"ms"}
@@ -41,12 +42,17 @@ class Worker:
         self.execute: Callable[[], object] = lambda: None
         self.threads = 1
 
-    def compile(self, model: str, output: str, threads: int) -> dict[str, Any]:
+    def compile(
+        self, model: str, output: str, threads: int, weights: str = "", key: str = "", graph: str = ""
+    ) -> dict[str, Any]:
         """Compile a model with planish into a shared library, all kernels anew."""
         from planish.compile import compile_file
+        from planish.frontend import Reading
+
+        reading = Reading(Path(weights) if weights else None, bytes.fromhex(key) if key else None, graph)
 
         start = time.perf_counter()
-        compile_file(Path(model), Path(output), emit="lib", threads=threads, cache=False)
+        compile_file(Path(model), Path(output), reading=reading, emit="lib", threads=threads, cache=False)
         return {"compile_s": time.perf_counter() - start}
 
     def open(self, contestant: str, file: str, threads: int) -> dict[str, Any]:

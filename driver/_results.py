@@ -31,31 +31,40 @@ from planish.ir.errors import PlanishError
 MOST_BYTES = 512 << 20  # of an artifact that is kept
 _ARTIFACTS = Cache("artifacts")
 _CHUNK = 1 << 20
-_EXTERNAL = b"\n\x08location\x12"  # the first entry of a TensorProto's external_data
+# What stands before the name of a data file: in ONNX, the first entry of a tensor's external data; MindSpore's folder.
+_EXTERNAL = (b"\n\x08location\x12", b"_variables/data_")
+_ENCRYPTED = b"\x5e\x3a\x7f"  # bytes 1 to 3 of a file that MindSpore encrypted (planish.frontend.encryption)
 _PACKAGES = ("llvmlite", "ml_dtypes", "numpy", "onnx", "ziglang")
 _CPU = ("vendor_id", "cpu family", "model", "stepping", "flags")
 _CPU_ARM = ("CPU implementer", "CPU part", "CPU variant", "Features")
 
 
-def key_of(model: Path, out: Path, options: Mapping[str, object]) -> str | None:
-    """The key of the artifact that compiling `model` with `options` gives; None for what is not kept or not there."""
+def key_of(model: Path, out: Path, options: Mapping[str, object], weights: Path | None = None) -> str | None:
+    """The key of the artifact that compiling `model` with `options` gives, and with the tensors of the checkpoint
+    `weights` if there is one; None for what is not kept or not there."""
+    contents: list[str] = []
     try:
-        with model.open("rb") as file:
-            content = _content(file)
+        for path in [model] if weights is None else [model, weights]:
+            with path.open("rb") as file:
+                content = _content(file)
+            if content is None:
+                return None
+            contents.append(content)
     except (OSError, ValueError):  # the compiler says it better
-        return None
-    if content is None:
         return None
     settings = json.dumps(dict(sorted(options.items())), default=str)
     # A model without a name takes that of its artifact.
-    return digest(content, out.stem, settings, __version__, sources_digest(), _environment())
+    return digest(*contents, out.stem, settings, __version__, sources_digest(), _environment())
 
 
 def _content(file: BinaryIO) -> str | None:
     if not 0 < os.fstat(file.fileno()).st_size <= MOST_BYTES:
         return None
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        return None if view.find(_EXTERNAL) >= 0 else hashlib.sha256(view).hexdigest()
+        # Who encrypts a model does not want copies of it lying about.
+        if view[1:4] == _ENCRYPTED or any(view.find(mark) >= 0 for mark in _EXTERNAL):
+            return None
+        return hashlib.sha256(view).hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from planish.arrays import write_outputs
 from planish.contestants import CONTESTANTS
+from planish.frontend import Reading
 from planish.ir.errors import PlanishError
 from planish.quiet import NOISY, wait_for_quiet
 from planish.runtime.dtypes import numpy_dtype
@@ -162,10 +163,11 @@ def measure(
     runs: int | None,
     inputs: dict[str, Array],
     say: Callable[[str], None],
+    reading: Reading | None = None,
 ) -> list[Result]:
     """Run planish and the others on `file`; planish is the first result. `inputs` empty: seeded random values.
 
-    `say` is told what goes on.
+    `say` is told what goes on; `reading` is how planish opens the model.
     """
     check_installed(against)
     with ExitStack() as stack:
@@ -174,7 +176,10 @@ def measure(
         results: list[Result] = []
         for process in processes:
             say(f"preparing {process.name}")
-            results.append(_prepare(process, file, scratch, is_artifact, threads, inputs))
+            compiled = file if is_artifact else scratch / "model.so"
+            results.append(
+                _prepare(process, file, scratch / "inputs.npz", compiled, threads, inputs, reading or Reading())
+            )
         say("warming up")
         turns = _turns(processes, runs)
         if runs is None:  # who asks for a few runs wants a quick look
@@ -195,23 +200,37 @@ def measure(
 
 
 def _prepare(
-    process: Process, file: Path, scratch: Path, is_artifact: bool, threads: int, inputs: dict[str, Array]
+    process: Process,
+    file: Path,
+    archive: Path,
+    compiled: Path,
+    threads: int,
+    inputs: dict[str, Array],
+    reading: Reading,
 ) -> Result:
-    """Compile (planish), open, write the inputs if there are none yet, run once."""
+    """Compile into `compiled` (planish, unless that is `file`), open, write the inputs into `archive` if there are none
+    yet, run once."""
     result = Result(process.name)
     opened = file
-    if process.name == "planish" and not is_artifact:
-        opened = scratch / "model.so"
+    if process.name == "planish" and compiled != file:
+        opened = compiled
         # A process of its own, or the compiler's memory would count as the runtime's.
         with Process("planish") as compiler:
-            answer = compiler.ask("compile", model=str(file), output=str(opened), threads=threads)
+            answer = compiler.ask(
+                "compile",
+                model=str(file),
+                output=str(opened),
+                threads=threads,
+                weights=str(reading.weights or ""),
+                key="" if reading.key is None else reading.key.hex(),
+                graph=reading.graph,
+            )
             result.compile_s = answer["compile_s"]
     answer = process.ask("open", contestant=process.name, file=str(opened.resolve()), threads=threads)
     result.version, result.precision = answer["version"], answer["precision"]
     result.load_ms = answer["seconds"] * 1e3
     if process.name != "planish":
         result.compile_s = answer["seconds"]  # these compile whenever they load
-    archive = scratch / "inputs.npz"
     if not archive.exists():
         write_outputs(archive, inputs or random_inputs(answer["inputs"]), {})
     result.first_ms = process.ask("first", inputs=str(archive))["first_ms"]

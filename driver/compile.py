@@ -34,7 +34,7 @@ from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
 from planish.codegen.toolchain import find_compiler, prepare_runtime
-from planish.frontend import Source, open_model
+from planish.frontend import Reading, Source, open_model
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim, symbol_bounds
@@ -128,6 +128,7 @@ def compile_file(
     model: Path | bytes | onnx.ModelProto | Source,
     out: Path,
     *,
+    reading: Reading | None = None,
     emit: str = "lib",
     cpu: str = "",
     triple: str = "",
@@ -146,7 +147,8 @@ def compile_file(
     tune_database: Path | None = None,
     on_tune: Callable[[str], None] | None = None,
 ) -> CompileReport:
-    """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm.
+    """Compile `model` into `out`; `emit` is exe, lib, static, obj, llvm or asm. `reading` says how the model is opened:
+    other weights, a key, one of several graphs.
 
     `triple` is the machine to compile for, `aarch64-linux-gnu` say (default: this one); `cpu` is one of its CPUs by
     name, `native` (this machine's own, the default here), or `portable`: the artifact then has kernels for x86-64-v2,
@@ -171,7 +173,7 @@ def compile_file(
         prepare_runtime(find_compiler(targets[0].triple))
     report = CompileReport()
     steps = _Steps(report)
-    source = open_model(model)
+    source = open_model(model, reading)
     if strict:
         preflight(source, targets[0], options, shapes, ranks).require_fast()
     # Passes change modules, so each level reads its own.
@@ -403,6 +405,9 @@ def _write_text(levels: Sequence[Level], emit: str, out: Path) -> None:
 def compile(
     model: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
+    weights: str | os.PathLike[str] | None = None,
+    key: bytes | None = None,
+    graph: str = "",
     target: str = "cpu",
     threads: int | None = None,
     cpu: str = "",
@@ -418,6 +423,9 @@ def compile(
 ) -> Model:
     """Compile `model` (a path, the bytes of an ONNX file, or a `ModelProto`) and load it.
 
+    `weights` is a checkpoint whose tensors take the place of the model's own by name; `key` (16, 24 or 32 bytes)
+    decrypts the model and its weights; `graph` is one of the graphs of a folder that holds several.
+
     The library is kept in the cache, so the second call for the same model and options only loads it. The first call
     with `tune` measures schedules for that many seconds and keeps them in the file `tune_database` (docs/TUNING.md).
     Raises `PlanishError` when the model cannot be compiled.
@@ -425,6 +433,7 @@ def compile(
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
     source = Path(model) if isinstance(model, str | os.PathLike) else model
+    reading = Reading(None if weights is None else Path(weights), key, graph)
     base = (
         threads,
         cpu,
@@ -437,26 +446,32 @@ def compile(
     )
     database = None if tune_database is None else Path(tune_database)
     tuning = Tuning.of(tune, database, None)
-    key = _library_key(source, repr((*base, tuning.identity) if tuning else base))
-    place = Cache("models").folder / f"{key}.so"
+    place = Cache("models").folder / f"{_library_key(source, repr(base), reading, tuning)}.so"
     if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
         compile_file(
-            source, place, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes, disable=disable,
-            shapes=shapes, ranks=ranks, workers=workers, self_test=False, strict=strict, tune=tune,
+            source, place, reading=reading, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes,
+            disable=disable, shapes=shapes, ranks=ranks, workers=workers, self_test=False, strict=strict, tune=tune,
             tune_database=database,
         )  # fmt: skip
     return load(place, threads=threads)
 
 
-def _library_key(source: Path | bytes | onnx.ModelProto, options: str) -> str:
-    """Names a compiled model by content: the model's bytes (files by path, size and time of change), the options, the
-    compiler's own sources."""
+def _library_key(source: Path | bytes | onnx.ModelProto, options: str, reading: Reading, tuning: Tuning | None) -> str:
+    """Names a compiled model by content: the model's bytes (files by path, size and time of change), how it is read,
+    the options, the compiler's own sources. Of a key only its digest goes in."""
     if isinstance(source, Path):
-        try:
-            info = source.stat()
-        except OSError as e:
-            raise PlanishError(f"{source}: cannot be read: {e.strerror}") from e
-        identity = f"{source.resolve()} {info.st_size} {info.st_mtime_ns}".encode()
+        identity = _identity(source)
     else:
         identity = source if isinstance(source, bytes) else source.SerializeToString(deterministic=True)
-    return digest(identity, options, __version__, sources_digest())
+    weights = b"" if reading.weights is None else _identity(reading.weights)
+    secret = "" if reading.key is None else digest("key", reading.key, identity)
+    measured = repr(tuning.identity) if tuning else ""
+    return digest(identity, weights, secret, reading.graph, options, measured, __version__, sources_digest())
+
+
+def _identity(file: Path) -> bytes:
+    try:
+        info = file.stat()
+    except OSError as e:
+        raise PlanishError(f"{file}: cannot be read: {e.strerror}") from e
+    return f"{file.resolve()} {info.st_size} {info.st_mtime_ns}".encode()

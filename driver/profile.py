@@ -23,6 +23,7 @@ from planish.benchmark import random_inputs
 from planish.codegen.llvm.program import profile_points
 from planish.codegen.llvm.roofline import Roofline, measure_roofline
 from planish.compile import Lowered, compile_file
+from planish.frontend import Reading
 from planish.ir.program import Call, View, Weight
 from planish.passes.analysis.cost import KernelCost, kernel_cost
 from planish.runtime import load
@@ -141,7 +142,13 @@ def _added(label: str, rows: Sequence[Row]) -> Row:
 
 
 def profile_model(
-    file: Path, *, threads: int, runs: int | None, inputs: Mapping[str, Array], say: Callable[[str], None]
+    file: Path,
+    *,
+    threads: int,
+    runs: int | None,
+    inputs: Mapping[str, Array],
+    say: Callable[[str], None],
+    reading: Reading | None = None,
 ) -> Profile:
     """Compile `file` for profiling, run it on `inputs` (empty: seeded random values) and measure its calls.
 
@@ -149,7 +156,7 @@ def profile_model(
     with tempfile.TemporaryDirectory(prefix="planish-profile-") as folder:
         library = Path(folder) / "model.so"
         say(f"compiling {file.name}")
-        lowered = compile_file(file, library, emit="lib", threads=threads, profile=True).lowered
+        lowered = compile_file(file, library, reading=reading, emit="lib", threads=threads, profile=True).lowered
         assert lowered is not None
         say("measuring the machine")
         roofline = measure_roofline(lowered.target, threads)

@@ -10,7 +10,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planish.frontend import Reading
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,34 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="fix the rank of input NAME, of which the model does not tell it; may be repeated",
     )
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The options `--weights`, `--key-file` and `--graph`, which `reading_of` understands."""
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=Path,
+        help="a checkpoint (.ckpt, safetensors, PyTorch) whose tensors take the place of the model's own by name",
+    )
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        type=Path,
+        help="the key of an encrypted model or checkpoint: 16, 24 or 32 bytes, or hex: and digits (default: the "
+        "environment variable PLANISH_KEY)",
+    )
+    parser.add_argument(
+        "--graph", metavar="NAME", default="", help="which graph of a folder that holds several (such as decode)"
+    )
+
+
+def reading_of(arguments: argparse.Namespace) -> Reading:
+    """How the model is to be opened. Raises `PlanishError` for a key file that cannot be read or holds no key."""
+    from planish.frontend import Reading
+    from planish.frontend.encryption import find_key
+
+    return Reading(arguments.weights, find_key(arguments.key_file), arguments.graph)
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from planish.commands.base import Command, add_inputs, add_json, positive, print_json, print_table, progress
+from planish.commands.base import (
+    Command,
+    add_inputs,
+    add_json,
+    add_reading,
+    positive,
+    print_json,
+    print_table,
+    progress,
+    reading_of,
+)
 
 DESCRIPTION = """\
 Measure a model or an artifact, beside other runtimes.
@@ -51,6 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--top", metavar="N", type=positive, help="with --profile: show the N slowest calls (default: all)"
     )
     add_inputs(parser)
+    add_reading(parser)
     add_json(parser)
 
 
@@ -64,8 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     if kind not in (Kind.MODEL, Kind.LIBRARY):
         way_out = f"run '{arguments.file} bench'" if kind is Kind.EXECUTABLE else "link it into a program"
         raise BenchError(f"{arguments.file}: expected a model or a shared library, got {kind.value}: {way_out}")
-    if kind is Kind.LIBRARY and (arguments.against or arguments.profile):
-        option = "--profile" if arguments.profile else "--against"
+    needing = ("profile", "against", "weights", "graph")
+    if kind is Kind.LIBRARY and (given := [option for option in needing if getattr(arguments, option)]):
+        option = f"--{given[0]}"
         raise BenchError(f"{arguments.file}: {option} needs the model, not what was compiled from it")
     if arguments.profile and arguments.against:
         raise BenchError("--profile shows planish's own kernels: leave out --against")
@@ -112,6 +124,7 @@ def compare(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
             runs=arguments.runs,
             inputs=inputs,
             say=say,
+            reading=reading_of(arguments),
         )
     facts = [result.facts(results[0]) for result in results]
     if arguments.plot:
@@ -146,7 +159,14 @@ def profile(arguments: argparse.Namespace, threads: int, inputs: dict[str, Any],
     from planish.profile import profile_model
 
     with progress(f"profiling {arguments.file.name}") as say:
-        found = profile_model(arguments.file, threads=threads, runs=arguments.runs, inputs=inputs, say=say)
+        found = profile_model(
+            arguments.file,
+            threads=threads,
+            runs=arguments.runs,
+            inputs=inputs,
+            say=say,
+            reading=reading_of(arguments),
+        )
     calls = [row.facts(found.sum_ms) for row in found.rows]
     groups = [row.facts(found.sum_ms) for row in found.by_label()]
     if arguments.plot:

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planish.commands.base import Command, add_json, add_shape, print_json, print_table, progress
+from planish.commands.base import (
+    Command,
+    add_json,
+    add_reading,
+    add_shape,
+    print_json,
+    print_table,
+    progress,
+    reading_of,
+)
 
 if TYPE_CHECKING:
     from planish.preflight import NodeReport, Preflight
@@ -23,12 +32,13 @@ The exit status is 1 only if something cannot be compiled.
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `planish check`."""
-    parser.add_argument("model", metavar="MODEL", type=Path, help="the model file (ONNX)")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the model: an ONNX or MindIR file")
     parser.add_argument("--cpu", default="", metavar="CPU", help="CPU to compile for (default: this one)")
     parser.add_argument("--triple", default="", metavar="TRIPLE", help="machine to compile for (default: this one)")
     parser.add_argument("-O", dest="opt", type=int, choices=range(4), default=3, help="optimization level (default: 3)")
     parser.add_argument("--all", action="store_true", help="list every node")
     add_shape(parser)
+    add_reading(parser)
     add_json(parser)
 
 
@@ -42,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress(f"looking at {arguments.model.name}"):
         target = targets_for(arguments.cpu, arguments.triple)[0]
         options = Options(arguments.cpu, arguments.opt, triple=arguments.triple)
-        source = open_model(arguments.model)
+        source = open_model(arguments.model, reading_of(arguments))
         report = preflight(source, target, options, dict(arguments.shapes), dict(arguments.ranks))
     if arguments.json:
         print_json(report.facts())

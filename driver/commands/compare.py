@@ -6,7 +6,18 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planish.commands.base import Command, add_inputs, add_json, add_shape, positive, print_json, print_table, progress
+from planish.commands.base import (
+    Command,
+    add_inputs,
+    add_json,
+    add_reading,
+    add_shape,
+    positive,
+    print_json,
+    print_table,
+    progress,
+    reading_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +67,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", metavar="N", type=positive, help="threads (default: all CPUs)")
     add_shape(parser)
+    add_reading(parser)
     add_json(parser)
 
 
@@ -68,7 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     from planish.ir.errors import PlanishError
     from planish.shapes import read_general
 
-    source = open_model(arguments.model)
+    if arguments.weights and arguments.against == "onnxruntime":
+        raise PlanishError("compare: ONNX Runtime takes no --weights: give --against reference")
+    source = open_model(arguments.model, reading_of(arguments))
     shapes: dict[str, Any] = dict(arguments.shapes)
     given = read_inputs(arguments.input, arguments.inputs)
     ranks = {name: given[name].ndim for name in source.unranked() if name in given} | dict(arguments.ranks)

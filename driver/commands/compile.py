@@ -9,14 +9,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planish.commands.base import Command, add_json, add_shape, positive, print_json, progress, size
+from planish.commands.base import (
+    Command,
+    add_json,
+    add_reading,
+    add_shape,
+    positive,
+    print_json,
+    progress,
+    reading_of,
+    size,
+)
 
 if TYPE_CHECKING:
     from planish.compile import CompileReport
 
 KINDS = ("exe", "lib", "static", "obj", "llvm", "asm")
 # What the artifact depends on besides the model and its own kind; tuning is told apart.
-REMEMBERED = ("target", "triple", "cpu", "opt", "threads", "passes", "disable", "shapes", "ranks", "strict")
+REMEMBERED = ("target", "triple", "cpu", "opt", "threads", "passes", "disable", "shapes", "ranks", "strict", "graph")
 BY_SUFFIX = {"": "exe", ".a": "static", ".o": "obj", ".ll": "llvm", ".s": "asm"}
 
 DESCRIPTION = """\
@@ -27,13 +37,14 @@ Compile a model ahead of time.
   planish compile net.onnx -o net.so --cpu x86-64-v3 --shape batch=8
   planish compile net.onnx -o net --cpu portable  one executable for x86-64-v2, v3 and v4
   planish compile net.onnx -o net --triple aarch64-linux-gnu     for another machine: pip install planish[cross]
+  planish compile net.mindir -o net.so --weights new.ckpt        parameters of a checkpoint instead of its own
   planish compile net.onnx -o net.so --threads 1 --tune 60       measure schedules on this machine for a minute
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `planish compile`."""
-    parser.add_argument("model", metavar="MODEL", type=Path, help="the model file (ONNX)")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="the model: an ONNX or MindIR file")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, required=True, help="the artifact to write")
     parser.add_argument("--target", choices=["cpu"], default="cpu", help="what to compile for (default: cpu)")
     parser.add_argument(
@@ -74,6 +85,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "runtime) are errors that list the nodes; planish check shows them, too",
     )
     add_shape(parser)
+    add_reading(parser)
     add_json(parser)
 
 
@@ -98,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = None
     if not (arguments.tune or arguments.tune_database):  # what these give depends on more than the options
         options = {name: vars(arguments)[name] for name in REMEMBERED}
-        key = _results.key_of(arguments.model, out, {**options, "emit": kind})
+        key = _results.key_of(arguments.model, out, {**options, "emit": kind}, arguments.weights)
         if key and (kept := _results.restore(key, out)) is not None:
             show(out, kept, time.perf_counter() - start, True, arguments.json)
             return 0
@@ -120,6 +132,7 @@ def compile_model(arguments: argparse.Namespace, out: Path, kind: str) -> Compil
         return compile_file(
             arguments.model,
             out,
+            reading=reading_of(arguments),
             emit=kind,
             cpu=arguments.cpu,
             triple=arguments.triple,

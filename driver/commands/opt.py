@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planish.commands.base import Command, add_shape, positive, print_table
+from planish.commands.base import Command, add_reading, add_shape, positive, print_table, reading_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from planish.frontend import Reading
     from planish.ir.core import Module
     from planish.ir.expr import Range
     from planish.ir.target_info import TargetInfo
@@ -40,6 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", default="native", metavar="CPU", help="the CPU that passes schedule for")
     parser.add_argument("--threads", metavar="N", type=positive, default=1, help="the threads they schedule for")
     add_shape(parser)
+    add_reading(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     context = PassContext(_target(arguments), arguments.threads)
     manager = PassManager.parse(arguments.passes, context, arguments.disable)
-    module, bounds = read(arguments.file, dict(arguments.shapes), dict(arguments.ranks))
+    module, bounds = read(arguments.file, dict(arguments.shapes), dict(arguments.ranks), reading_of(arguments))
     verify(module)
     with symbol_bounds(bounds):
         manager.run(module, on_pass=after if arguments.print_after_all else None)
@@ -73,14 +75,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read(
-    file: Path, shapes: dict[str, tuple[int | str, ...]], ranks: dict[str, int]
+    file: Path, shapes: dict[str, tuple[int | str, ...]], ranks: dict[str, int], reading: Reading
 ) -> tuple[Module, dict[str, Range]]:
     """A module from IR text (`.ir`) or from a model file, and what is known of its symbols."""
     if file.suffix != ".ir":
         from planish.frontend import open_model
         from planish.shapes import read_general
 
-        module, asked = read_general(open_model(file), shapes, ranks)
+        module, asked = read_general(open_model(file, reading), shapes, ranks)
         return module, asked.bounds
     from planish.arrays import read_inputs
     from planish.ir.errors import PlanishError

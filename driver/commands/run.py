@@ -8,9 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planish.commands.base import Command, add_inputs, add_json, add_shape, positive, print_json, print_table, progress
+from planish.commands.base import (
+    Command,
+    add_inputs,
+    add_json,
+    add_reading,
+    add_shape,
+    positive,
+    print_json,
+    print_table,
+    progress,
+    reading_of,
+)
 
 if TYPE_CHECKING:
+    from planish.frontend import Reading
     from planish.runtime import Model
 
 DESCRIPTION = """\
@@ -28,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT.npz", type=Path, help="write the outputs; else print a summary")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads (default: all CPUs)")
     add_shape(parser)
+    add_reading(parser)
     add_json(parser)
 
 
@@ -39,17 +52,17 @@ def run(arguments: argparse.Namespace) -> int:
     kind = kind_of(arguments.file)
     if machine := foreign_machine(arguments.file):
         raise PlanishError(f"{arguments.file}: made for {machine}: run it there, or an executable by qemu-{machine}")
-    if (arguments.shapes or arguments.ranks) and kind is not Kind.MODEL:
-        option = "--shape" if arguments.shapes else "--rank"
-        raise PlanishError(
-            f"{arguments.file}: {option} needs a model: the shapes of an artifact were fixed by its compilation"
-        )
+    given = [option for option in ("shapes", "ranks", "weights", "graph") if getattr(arguments, option)]
+    if given and kind is not Kind.MODEL:
+        option = "--" + given[0].removesuffix("s" if given[0] != "weights" else "")
+        raise PlanishError(f"{arguments.file}: {option} needs a model: of an artifact it was fixed by its compilation")
     if kind is Kind.EXECUTABLE:
         return _run_executable(arguments)
     from planish.arrays import read_inputs, write_outputs
 
     inputs = read_inputs(arguments.input, arguments.inputs)
-    model = open_model(arguments.file, arguments.threads, dict(arguments.shapes), dict(arguments.ranks))
+    shapes, ranks = dict(arguments.shapes), dict(arguments.ranks)
+    model = open_model(arguments.file, arguments.threads, shapes, ranks, reading_of(arguments))
     outputs = model.run(inputs)
     if arguments.output:
         write_outputs(arguments.output, outputs, {port.name: str(port.dtype) for port in model.outputs})
@@ -63,7 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def open_model(
-    file: Path, threads: int | None, shapes: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+    file: Path,
+    threads: int | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    ranks: Mapping[str, int],
+    reading: Reading,
 ) -> Model:
     """A model compiled into the cache, or a library loaded; `PlanishError` for what can only be linked."""
     from planish.files import Kind, kind_of
@@ -74,7 +91,15 @@ def open_model(
             from planish.compile import compile
 
             with progress(f"compiling {file.name}"):
-                return compile(file, threads=threads, shapes=shapes, ranks=ranks)
+                return compile(
+                    file,
+                    weights=reading.weights,
+                    key=reading.key,
+                    graph=reading.graph,
+                    threads=threads,
+                    shapes=shapes,
+                    ranks=ranks,
+                )
         case Kind.LIBRARY:
             from planish.runtime import load
 
