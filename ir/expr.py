@@ -12,63 +12,36 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
-from .quote import symbol_text
+from .atoms import Atom, Call, Monomial, Sym, atom_key, term_key
 
 Dim: TypeAlias = Union[int, "Expr"]
 Range: TypeAlias = tuple[int | None, int | None]  # inclusive bounds, None is unbounded
 
 
-@dataclass(frozen=True)
-class Sym:
-    """A named unknown: a shape symbol, a loop dimension, or `$0`, an operand of the operation that holds the map."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return symbol_text(self.name)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A non-polynomial atom. `fn` is one of `floordiv`, `mod`, `min`, `max`; there are two arguments."""
-
-    fn: str
-    args: tuple[Expr, Expr]
-
-    def __str__(self) -> str:
-        a, b = self.args
-        return f"{self.fn}({a}, {b})"
-
-
-Atom: TypeAlias = Sym | Call
-Monomial: TypeAlias = tuple[Atom, ...]
-
-
-def _key(atom: Atom) -> tuple[bool, str]:
-    return (isinstance(atom, Call), str(atom))
-
-
-@lru_cache(maxsize=1 << 14)
-def _monomial_key(monomial: Monomial) -> tuple[int, list[tuple[bool, str]]]:
-    return (-len(monomial), [_key(a) for a in monomial])
-
-
 class Expr:
     """An immutable integer expression in canonical form. Build it with `sym`, `const` and Python's operators."""
 
-    __slots__ = ("_hash", "terms")
+    __slots__ = ("_hash", "_symbols", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         kept = [term for term in terms.items() if term[1]]
         if len(kept) > 1:
-            kept.sort(key=lambda term: _monomial_key(term[0]))
+            kept.sort(key=term_key)
         self.terms: tuple[tuple[Monomial, int], ...] = tuple(kept)
-        self._hash = hash(self.terms)
+        self._hash: int | None = None
+        self._symbols: frozenset[str] | None = None
+
+    @staticmethod
+    def _ordered(terms: tuple[tuple[Monomial, int], ...]) -> Expr:
+        """The expression of these terms, which are in order and none of which is 0."""
+        made = object.__new__(Expr)
+        made.terms = terms
+        made._hash = made._symbols = None
+        return made
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
@@ -102,15 +75,9 @@ class Expr:
 
     def symbols(self) -> frozenset[str]:
         """Names of all symbols in it."""
-        found: set[str] = set()
-        for monomial, _ in self.terms:
-            for atom in monomial:
-                if isinstance(atom, Sym):
-                    found.add(atom.name)
-                else:
-                    for arg in atom.args:
-                        found |= arg.symbols()
-        return frozenset(found)
+        if self._symbols is None:
+            self._symbols = frozenset().union(*(atom.symbols() for monomial, _ in self.terms for atom in monomial))
+        return self._symbols
 
     def coefficient(self, name: str) -> int:
         """Coefficient of the bare symbol `name` in the linear part (0 when absent)."""
@@ -118,7 +85,7 @@ class Expr:
 
     def is_linear_in(self, name: str) -> bool:
         """True when `name` occurs only as `constant * name`."""
-        return all(m == (Sym(name),) or name not in Expr({m: c}).symbols() for m, c in self.terms)
+        return all(m == (Sym(name),) or all(name not in atom.symbols() for atom in m) for m, _ in self.terms)
 
     # -- arithmetic ---------------------------------------------------------------------------------------------
 
@@ -126,6 +93,8 @@ class Expr:
         more = as_expr(other)
         if not more.terms:
             return self
+        if not self.terms:
+            return more
         total = dict(self.terms)
         for m, c in more.terms:
             total[m] = total.get(m, 0) + c
@@ -134,12 +103,16 @@ class Expr:
     def __mul__(self, other: Dim) -> Expr:
         more = as_expr(other)
         fixed = more.constant
+        if fixed is None and self.constant is not None:
+            return more * self
         if fixed is not None:
-            return self if fixed == 1 else Expr({m: c * fixed for m, c in self.terms})
+            if fixed == 1:
+                return self
+            return Expr._ordered(tuple([(m, c * fixed) for m, c in self.terms]) if fixed else ())
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in more.terms:
-                m = tuple(sorted(m1 + m2, key=_key)) if m1 and m2 else m1 or m2
+                m = tuple(sorted(m1 + m2, key=atom_key)) if m1 and m2 else m1 or m2
                 total[m] = total.get(m, 0) + c1 * c2
         return Expr(total)
 
@@ -176,6 +149,8 @@ class Expr:
         return isinstance(other, Expr) and self.terms == other.terms
 
     def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self.terms)
         return self._hash
 
     # -- use ----------------------------------------------------------------------------------------------------

@@ -142,9 +142,13 @@ class Builder:
     def call(self, name: str, ty: Ty | None, args: Sequence[V], attributes: Sequence[str] = ()) -> V:
         """Call function `name` (declared on demand); `attributes[i]` is added to argument i."""
         result = str(ty) if ty else "void"
-        self.declarations.setdefault(name, f"declare {result} @{name}({', '.join(str(a.ty) for a in args)})")
-        attrs = list(attributes) + [""] * (len(args) - len(attributes))
-        written = ", ".join(f"{a.ty} {attr}{' ' if attr else ''}{a.text}" for a, attr in zip(args, attrs, strict=True))
+        if name not in self.declarations:
+            self.declarations[name] = f"declare {result} @{name}({', '.join(str(a.ty) for a in args)})"
+        words = [f"{a.ty} {a.text}" for a in args]
+        for i, attribute in enumerate(attributes):
+            if attribute:
+                words[i] = f"{args[i].ty} {attribute} {args[i].text}"
+        written = ", ".join(words)
         text = f"call {result} @{name}({written})"
         if ty is None:
             self.do(text)
