@@ -53,7 +53,7 @@ def minor_kernels(kernels: Sequence[Kernel], most: int, target: TargetInfo) -> s
     """Of more than `most` kernels those that are estimated to cost least, at least all beyond `most`: compiling each
     takes as long as running it a million times, and each is a small part of the whole. The more kernels there are, the
     fewer are compiled with full effort (at least a third of `most`), so that thousands take a minute."""
-    full = max(most // 3, most - max(0, len(kernels) - most))
+    full = max(math.ceil(most / 3), most - max(0, len(kernels) - most))
     if len(kernels) <= full:
         return set()
     stages = {k: [op for op in k.body if isinstance(op, Stage)] for k in kernels}
