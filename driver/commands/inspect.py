@@ -11,20 +11,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planish.commands.base import Command, add_json, print_json, print_table, size
+from planish.commands.base import Command, add_json, add_reading, print_json, print_table, reading_of, size
 
 if TYPE_CHECKING:
     from planish.files import Kind
+    from planish.frontend import Reading
     from planish.ir.core import Module, Value
 
 DESCRIPTION = """\
-Show the inputs, outputs and operators of a model, or the inputs, outputs, kernels, memory and sections of an artifact.
+Show the inputs, outputs and operators of a model, the tensors of a checkpoint, or the inputs, outputs, kernels, memory
+and sections of an artifact.
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `planish inspect`."""
-    parser.add_argument("file", metavar="MODEL|ARTIFACT", type=Path, help="a model file or an artifact")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a model, a checkpoint or an artifact")
+    add_reading(parser)
     add_json(parser)
 
 
@@ -32,8 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Gather the facts, then print them as JSON or as tables."""
     from planish.files import Kind, kind_of
 
-    kind = kind_of(arguments.file)
-    facts = model_facts(arguments.file) if kind is Kind.MODEL else artifact_facts(arguments.file, kind)
+    file: Path = arguments.file
+    kind = Kind.MODEL if file.is_dir() else kind_of(file)
+    if kind is not Kind.MODEL:
+        facts = artifact_facts(file, kind)
+    elif is_checkpoint(file):
+        facts = checkpoint_facts(file, reading_of(arguments))
+    else:
+        facts = model_facts(file, reading_of(arguments))
     if arguments.json:
         print_json(facts)
     else:
@@ -41,13 +50,71 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def model_facts(file: Path) -> dict[str, Any]:
+def is_checkpoint(file: Path) -> bool:
+    """Whether a file holds tensors only. Of an encrypted one the suffix tells."""
+    from planish.frontend.checkpoints import holds_tensors
+
+    return holds_tensors(file)
+
+
+def checkpoint_facts(file: Path, reading: Reading) -> dict[str, Any]:
+    """The tensors of a checkpoint."""
+    from planish.frontend.checkpoints import read_checkpoint
+
+    found = read_checkpoint(file, reading.key)
+    tensors = [
+        {"name": name, "dtype": data.dtype, "shape": list(data.shape), "bytes": data.nbytes}
+        for name, data in found.tensors.items()
+    ]
+    return {
+        "file": str(file),
+        "kind": "checkpoint",
+        "bytes": file.stat().st_size,
+        "format": found.kind,
+        "cipher": found.cipher,
+        "metadata": found.metadata,
+        "texts": found.texts,
+        "tensors": tensors,
+    }
+
+
+def mindir_facts(file: Path, reading: Reading) -> dict[str, Any]:
+    """What a MindIR file says about itself; nothing for other models."""
+    from planish.frontend.encryption import cipher_of
+    from planish.frontend.mindir.files import is_mindir, load
+
+    if file.is_dir():
+        return {}
+    with file.open("rb") as opened:
+        head = opened.read(64)
+    if not (cipher_of(head) or is_mindir(head)):
+        return {}
+    model = load(file, reading.key)
+    parameters = [p for graph in (model.graph, *model.functions) for p in graph.parameters]
+    return {
+        "mindir": {
+            "version": model.mind_ir_version,
+            "ir_version": model.ir_version,
+            "mindspore": model.model_version,
+            "producer": model.producer,
+            "cipher": model.cipher,
+            "functions": len(model.functions),
+            "parameters": len(parameters),
+            "parameter_bytes": sum(p.data.nbytes for p in parameters if p.data is not None),
+            "preprocess": [asdict(step) for step in model.preprocessor],
+            "user_info": model.user_info,
+        }
+    }
+
+
+def model_facts(file: Path, reading: Reading) -> dict[str, Any]:
     """Inputs, outputs, operators and weights of a model, from its graph as it was read."""
     from planish.frontend import open_model
     from planish.ir.state import states_of
     from planish.variants import read_variants
 
-    variants = read_variants(open_model(file))
+    about = mindir_facts(file, reading)
+    variants = read_variants(open_model(file, reading))
     graphs = [module.main for module in variants.modules]
     kept = len(states_of(variants.modules[0]))
     own = [slice(len(ports) - kept) for ports in (graphs[0].params, graphs[0].results)]
@@ -55,6 +122,7 @@ def model_facts(file: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "file": str(file),
         "kind": "model",
+        **about,
         "inputs": _values([graph.params[own[0]] for graph in graphs], variants.unranked),
         "outputs": _values([graph.results[own[1]] for graph in graphs]),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
@@ -143,6 +211,10 @@ def _value(value: Value) -> dict[str, Any]:
 def show(facts: Mapping[str, Any]) -> None:
     """The facts for a person: what it is, ports, operators or memory and sections."""
     print(f"{facts['file']}: {facts['kind']}" + (f", {size(facts['bytes'])}" if "bytes" in facts else ""))
+    if about := facts.get("mindir"):
+        _show_mindir(about)
+    if "tensors" in facts:
+        _show_tensors(facts)
     if "machine" in facts:
         print(f"made for {facts['machine']}: only there it can say more")
     if "target" in facts:
@@ -170,6 +242,29 @@ def show(facts: Mapping[str, Any]) -> None:
         rows = [[part["name"], part["role"], part["bytes"]] for part in facts["sections"]]
         rows += [["all", role, count] for role, count in facts["sizes"].items()]
         print_table("Sections", ["name", "role", "bytes"], rows)
+
+
+def _show_mindir(about: Mapping[str, Any]) -> None:
+    producer, made = about["producer"] or "unknown", about["mindspore"] or "of unknown version"
+    cipher = f", encrypted with {about['cipher']}" if about["cipher"] else ""
+    print(f"MindIR version {about['version']} ({about['ir_version']}) by {producer} {made}{cipher}")
+    print(f"{about['parameters']} parameters ({size(about['parameter_bytes'])}), {about['functions']} functions")
+    if about["preprocess"]:
+        rows = [[step["input_columns"], step["op_type"], step["operations"]] for step in about["preprocess"]]
+        print_table("Preprocessing", ["columns", "kind", "operations"], rows)
+    if about["user_info"]:
+        print_table("User info", ["key", "value"], list(map(list, about["user_info"].items())))
+
+
+def _show_tensors(facts: Mapping[str, Any]) -> None:
+    cipher = f", encrypted with {facts['cipher']}" if facts["cipher"] else ""
+    tensors = facts["tensors"]
+    print(f"{facts['format']}{cipher}, {len(tensors)} tensors, {size(sum(t['bytes'] for t in tensors))}")
+    rows = [[t["name"], t["dtype"], _dims(t["shape"]), t["bytes"]] for t in tensors]
+    print_table("Tensors", ["name", "type", "shape", "bytes"], rows)
+    texts = {**facts["texts"], **facts["metadata"]}
+    if texts:
+        print_table("Texts", ["name", "text"], [[name, text] for name, text in texts.items()])
 
 
 def _dims(shape: Sequence[int | str | None] | None) -> str:

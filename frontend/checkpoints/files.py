@@ -23,6 +23,16 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 )
 
 
+def holds_tensors(path: Path) -> bool:
+    """Whether a file is a checkpoint and not a model, by its first bytes; of an encrypted one the suffix tells. Raises
+    OSError if it cannot be read."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return path.suffix == ".ckpt" if cipher_of(head) else is_ckpt(head) or is_safetensors(memoryview(head))
+
+
 def read_checkpoint(path: Path | str, key: bytes | None = None, *, check_crc: bool = True) -> Checkpoint:
     """Read a checkpoint of any supported format, told by its content; `key` decrypts it. Checksums in the file are
     verified unless `check_crc` is False. Raises `ModelError` for what is no checkpoint, or damaged."""
@@ -57,4 +67,4 @@ def _read(view: memoryview, path: Path, label: str, key: bytes | None, check_crc
     raise ModelError(f"{label}: expected a checkpoint (.ckpt, safetensors or a PyTorch state dict), got {found}")
 
 
-__all__ = ["Checkpoint", "read_checkpoint"]
+__all__ = ["Checkpoint", "holds_tensors", "read_checkpoint"]
