@@ -1,0 +1,23 @@
+"""All lowerings: importing this module registers those of every `lower_*` module."""
+
+from __future__ import annotations
+
+from . import (
+    lower_array,
+    lower_index,
+    lower_make,
+    lower_math,
+    lower_moves,
+    lower_pairs,
+    lower_reduce,
+)
+
+__all__ = [
+    "lower_array",
+    "lower_index",
+    "lower_make",
+    "lower_math",
+    "lower_moves",
+    "lower_pairs",
+    "lower_reduce",
+]
