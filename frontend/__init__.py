@@ -122,9 +122,25 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
             return HuggingFaceSource(source, reading)
         _check_readable(source)
     # Imported here: the packages take long to load, and most of planish works without them.
+    if isinstance(source, Path | bytes) and _is_mindir(source):
+        from .mindir.reader import MindirSource
+
+        return MindirSource(source, reading.key)
     from .onnx import OnnxSource
 
     return OnnxSource(source)
+
+
+def _is_mindir(source: Path | bytes) -> bool:
+    """Whether a file, or its bytes, is MindIR: plain, or encrypted as MindSpore does it."""
+    from .encryption import cipher_of
+    from .mindir.files import is_mindir
+
+    if isinstance(source, bytes):
+        return is_mindir(source[:_HEAD]) or bool(cipher_of(source[:_HEAD]))
+    with source.open("rb") as file:
+        head = file.read(_HEAD)
+    return is_mindir(head) or bool(cipher_of(head)) or (bool(head) and source.suffix == ".mindir")
 
 
 def _check_readable(path: Path) -> None:

@@ -71,9 +71,21 @@ class Opaque:
     value: Symbol | Functor | ScalarGraph | SparseTensor | UnknownValue | bytes
 
 
+@dataclass(frozen=True, eq=False)
+class Jump:
+    """A call in the last place of a graph, still to be made."""
+
+    function: Datum
+    arguments: tuple[Datum, ...]
+
+
+class Broken(Exception):
+    """The value of a node that could not be read (it is noted), and what is raised where such a value is used."""
+
+
 Datum: TypeAlias = """(
     Item | int | float | bool | str | Expr | DType | Monad | Parameter | Function | Either | Opaque
-    | tuple[Datum, ...] | dict[str, Datum] | None
+    | tuple[Datum, ...] | dict[str, Datum] | Broken | None
 )"""
 
 
@@ -131,6 +143,13 @@ def described(datum: Datum) -> str:
             return repr(datum) if not isinstance(datum, Expr) else f"size {datum}"
 
 
+def holds_function(datum: Datum) -> bool:
+    """Whether a datum is a function, or a tuple with one in it."""
+    if isinstance(datum, tuple):
+        return any(map(holds_function, datum))
+    return isinstance(datum, Function | Either)
+
+
 def flattened(datum: Datum) -> Sequence[Datum]:
     """The leaves of a tuple in order; a datum that is none is its own."""
     if isinstance(datum, tuple):
@@ -144,12 +163,14 @@ __all__ = [
     "Either",
     "Function",
     "Item",
+    "Jump",
     "Monad",
     "Opaque",
     "Parameter",
     "described",
     "flattened",
     "from_value",
+    "holds_function",
     "is_number",
     "tensor_constant",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     lower_array,
+    lower_flow,
     lower_index,
     lower_make,
     lower_math,
@@ -14,6 +15,7 @@ from . import (
 
 __all__ = [
     "lower_array",
+    "lower_flow",
     "lower_index",
     "lower_make",
     "lower_math",

@@ -79,6 +79,10 @@ class Machine(Protocol):
         """From here on the parameter holds `item`."""
         ...
 
+    def choose(self, condition: Item, then: Datum, otherwise: Datum) -> Datum:
+        """One of two data that hold no functions, by a condition (bool, one element)."""
+        ...
+
 
 class Call:
     """A node that calls a primitive: its arguments by name, and short ways to build what it computes."""
