@@ -24,7 +24,7 @@ PRIMITIVE, PRIMITIVE_FUNCTION = 1, 2
 
 @dataclass(frozen=True)
 class DType:
-    """An element type as a value: planish's name (`f32`), or "complex64", "complex128", "string", "none"."""
+    """An element type as a value: planish's name (`f32`), or "none"."""
 
     name: str
 
@@ -87,8 +87,7 @@ Abstract: TypeAlias = "TensorAbstract | ScalarAbstract | SequenceAbstract | Clos
 @dataclass(frozen=True)
 class Tensor:
     """A tensor of the file. `ref_key` is the parameter's own name ("" where the file has none); `dtype` as in `DType`;
-    `data` is None where the file has no elements (types, inputs). Complex elements are pairs of f32 or f64: `data` has
-    a last dimension of 2 more than `dims`."""
+    `data` is None where the file has no elements (types, inputs)."""
 
     name: str
     ref_key: str

@@ -133,13 +133,13 @@ KINDS: tuple[str, ...] = (
 KIND_DTYPES: dict[str, str] = {
     "FLOAT": "f32", "UINT8": "u8", "INT8": "i8", "UINT16": "u16", "INT16": "i16", "INT32": "i32", "INT64": "i64",
     "STRING": "string", "BOOL": "bool", "FLOAT16": "f16", "DOUBLE": "f64", "UINT32": "u32", "UINT64": "u64",
-    "COMPLEX64": "complex64", "COMPLEX128": "complex128", "BFLOAT16": "bf16", "TYPE_NULL": "none",
+    "COMPLEX64": "c64", "COMPLEX128": "c128", "BFLOAT16": "bf16", "TYPE_NULL": "none",
 }  # fmt: skip
 """Element type of the attribute types that are numbers, bools or strings."""
 
 DTYPE_NAMES: tuple[str, ...] = (
-    "none", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64", "complex64",
-    "complex128", "bf16", "f64", "i8",
+    "none", "f32", "u8", "i8", "u16", "i16", "i32", "i64", "string", "bool", "f16", "f64", "u32", "u64", "c64",
+    "c128", "bf16", "f64", "i8",
 )  # fmt: skip
 """Element types of tensors by number. The last one is two 4-bit numbers in a byte: its bytes, as they are."""
 

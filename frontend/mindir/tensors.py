@@ -19,7 +19,6 @@ from .proto import Tensor
 from .schema import COMPRESSIONS, DTYPE_NAMES, External, Tensors
 
 _KEEP = 1024  # bytes up to which a tensor of a file is read at once
-_COMPLEX = {"complex64": "f32", "complex128": "f64"}
 _LISTS = {"f32": Tensors.FLOATS, "f64": Tensors.DOUBLES, "i64": Tensors.INT64S, "u64": Tensors.UINT64S}
 _UNKNOWN_RANK = (-2,)
 
@@ -67,8 +66,6 @@ class TensorReader:
         shape = checked_shape(dims, where)
         if dtype == "none":
             raise ModelError(f"{where}: elements without an element type; the file is damaged")
-        if dtype in _COMPLEX:
-            dtype, shape = _COMPLEX[dtype], (*shape, 2)
         if raw is not None:
             return self._raw(raw, dtype, shape, where)
         if external is not None:

@@ -65,10 +65,7 @@ def value_of(message: Message, tensors: TensorReader) -> Value:
     kind = _kind(message)
     if reference := message.text(Attr.REF_NAME):
         return _old_value(message, reference, tensors)
-    if kind in ("COMPLEX64", "COMPLEX128"):
-        pair = message.doubles(Attr.DOUBLES) or message.floats(Attr.FLOATS)
-        return tuple(pair)
-    if kind in KIND_DTYPES and kind != "TYPE_NULL":
+    if kind in KIND_DTYPES and kind not in ("TYPE_NULL", "COMPLEX64", "COMPLEX128"):
         return _scalar(message, kind)
     match kind:
         case "TENSORS":
