@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from . import (
+    lower_activation,
     lower_array,
+    lower_conv,
     lower_flow,
     lower_index,
     lower_make,
     lower_math,
+    lower_matmul,
     lower_moves,
     lower_pairs,
     lower_reduce,
 )
 
 __all__ = [
+    "lower_activation",
     "lower_array",
+    "lower_conv",
     "lower_flow",
     "lower_index",
     "lower_make",
     "lower_math",
+    "lower_matmul",
     "lower_moves",
     "lower_pairs",
     "lower_reduce",
