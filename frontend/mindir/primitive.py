@@ -44,6 +44,11 @@ TYPE_IDS = {
     42: "f16", 43: "f32", 44: "f64", 45: "bf16",
 }  # fmt: skip
 """MindSpore's numbers of element types (`TypeId`) by planish's names."""
+TYPE_NAMES = {
+    "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32",
+    "uint64": "u64", "float16": "f16", "float32": "f32", "float64": "f64", "bfloat16": "bf16",
+}  # fmt: skip
+"""MindSpore's names of element types that are not planish's own."""
 PAD_MODES = {0: "PAD", 1: "SAME", 2: "VALID"}
 """MindSpore's numbers of modes of padding (`PadMode`)."""
 FORMATS = {0: "NCHW", 1: "NHWC", 14: "NCDHW", 17: "NDHWC", 20: "ND"}
@@ -294,8 +299,10 @@ class Call:
         match datum:
             case None:
                 return default
-            case str() | DType():
-                return datum if isinstance(datum, str) else datum.name
+            case str():
+                return TYPE_NAMES.get(datum.lower(), datum)
+            case DType():
+                return datum.name
             case int() if datum in TYPE_IDS:
                 return TYPE_IDS[datum]
             case _:
@@ -361,6 +368,7 @@ __all__ = [
     "PAD_MODES",
     "PRIMITIVES",
     "TYPE_IDS",
+    "TYPE_NAMES",
     "Call",
     "DType",
     "Datum",
