@@ -75,7 +75,7 @@ lock:
 # What pyright needs to see the package as it is installed; tests/test_structure.py tells when a link is missing.
 links:
 	@rm -rf .links/planish && mkdir -p .links/planish
-	@for folder in codegen frontend ir passes runtime; do ln -s ../../$$folder .links/planish/$$folder; done
+	@for folder in codegen frontend ir passes runtime writers; do ln -s ../../$$folder .links/planish/$$folder; done
 	@for file in $$(ls driver | grep -v __pycache__); do ln -s ../../driver/$$file .links/planish/$$file; done
 
 clean:

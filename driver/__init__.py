@@ -19,14 +19,16 @@ from planish._version import __version__
 
 if TYPE_CHECKING:
     from planish.compile import compile
+    from planish.exporting import export
     from planish.runtime import load
     from planish.session import InferenceSession
 
-__all__ = ["InferenceSession", "__version__", "compile", "load"]
+__all__ = ["InferenceSession", "__version__", "compile", "export", "load"]
 
 _LAZY = {
     "InferenceSession": "planish.session",
     "compile": "planish.compile",
+    "export": "planish.exporting",
     "load": "planish.runtime",
 }
 

@@ -23,6 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "frontend": {"ir"},
     "passes": {"ir"},
     "codegen": {"ir", "runtime"},
+    "writers": {"ir"},
 }
 FREE = {"driver", "serving"}
 # Emitters see kernels and programs, never tensor operations.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planish.commands import bench, check, compare, compile, inspect, opt, run
+from planish.commands import bench, check, compare, compile, export, inspect, opt, run
 from planish.commands.base import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -11,6 +11,7 @@ COMMANDS: tuple[Command, ...] = (
     bench.COMMAND,
     check.COMMAND,
     compare.COMMAND,
+    export.COMMAND,
     opt.COMMAND,
     inspect.COMMAND,
 )

@@ -1,0 +1,5 @@
+"""Modules as ONNX models."""
+
+from .model import LIMIT, OnnxModel, Outside
+
+__all__ = ["LIMIT", "OnnxModel", "Outside"]
