@@ -124,7 +124,7 @@ def model_facts(file: Path, reading: Reading) -> dict[str, Any]:
         "kind": "model",
         **about,
         "inputs": _values([graph.params[own[0]] for graph in graphs], variants.unranked),
-        "outputs": _values([graph.results[own[1]] for graph in graphs]),
+        "outputs": _values([graph.results[own[1]] for graph in graphs], names=graphs[0].result_names),
         "operators": dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
     }
     if kept:
@@ -132,7 +132,7 @@ def model_facts(file: Path, reading: Reading) -> dict[str, Any]:
     if plan := _plan(variants.modules[0]):
         facts["plan"] = plan
     if variants.unranked:
-        ports = ({"outputs": _values([graph.results])} for graph in graphs)
+        ports = ({"outputs": _values([graph.results], names=graph.result_names)} for graph in graphs)
         facts["variants"] = [{"ranks": v.ranks, **outputs} for v, outputs in zip(variants.found, ports, strict=True)]
         facts["refusals"] = [asdict(refusal) for refusal in variants.refused]
     return facts
@@ -185,12 +185,16 @@ def _manifest(file: Path, kind: Kind) -> dict[str, Any]:
     return {}
 
 
-def _values(lists: Sequence[Sequence[Value]], unranked: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Name, dtype and shape of values that several graphs have; no shape for those of the names `unranked`, and where
-    the graphs differ."""
+def _values(
+    lists: Sequence[Sequence[Value]], unranked: Sequence[str] = (), names: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Name (the values' own ones, or `names`), dtype and shape of values that several graphs have; no shape for those
+    of the names `unranked`, and where the graphs differ."""
     found: list[dict[str, Any]] = []
-    for group in zip(*lists, strict=True):
+    for i, group in enumerate(zip(*lists, strict=True)):
         facts = _value(group[0])
+        if i < len(names):
+            facts["name"] = names[i]
         if facts["name"] in unranked or any(value.type != group[0].type for value in group):
             facts["shape"] = None
         found.append(facts)

@@ -31,6 +31,13 @@ def relu_v2(call: Call) -> Datum:
     return call.op("Relu", x), call.cast(call.op("Greater", x, constant(call, 0, x)), "u8")
 
 
+@primitive("ReluGrad", "ReLUGrad")
+def relu_grad(call: Call) -> Datum:
+    """The gradient where the rectifier's result is above 0 (in files of 1.x that hold gradients of single nodes)."""
+    gradient, y = call.tensor(0), call.tensor(1)
+    return call.op("Where", call.op("Greater", y, constant(call, 0, y)), gradient, constant(call, 0, gradient))
+
+
 @primitive("ReLU6")
 def relu6(call: Call) -> Datum:
     """`min(max(x, 0), 6)`."""

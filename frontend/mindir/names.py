@@ -7,9 +7,12 @@ results output0, output1 ... in their order, tuples flattened: MindSpore's users
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from .proto import GraphProto, ModelFile, NodeProto
+
+_CONSTRUCT = re.compile(r"_construct[._]?\d*$")
 
 
 def bare(name: str) -> str:
@@ -29,7 +32,7 @@ class Labels:
         taken: set[str] = set()
         for n in nodes:
             label = n.output
-            if n.scope.startswith("Default/") and scopes[n.scope] == 1:
+            if "/" in n.scope and scopes[n.scope] == 1:
                 label = n.scope
             elif short[bare(n.output)] == 1:
                 label = bare(n.output)
@@ -40,9 +43,9 @@ class Labels:
         self._graphs = {g.name: self._short(g.name) for g in graphs}
 
     def _short(self, name: str) -> str:
-        """A graph's name without the counters in front of it."""
-        rest = name.lstrip("0123456789_")
-        return rest or name
+        """The network in a graph's name: "98_50___main___LeNet5_construct_23" is LeNet5."""
+        rest = name.lstrip("0123456789_").removeprefix("main___")
+        return _CONSTRUCT.sub("", rest) or name
 
     def node(self, node: NodeProto) -> str:
         """What messages, reports and operations call a node."""

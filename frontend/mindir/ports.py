@@ -28,6 +28,8 @@ class Ports:
     def __init__(self, model: ModelFile) -> None:
         self.label = model.label
         self.inputs: list[Input] = []
+        self.notes: list[str] = []
+        """What the user should know of them."""
         self._names: set[str] = set()
         keys = {t.parameter for g in (model.graph, *model.functions) for t in g.parameters}
         self._roots = [
@@ -60,7 +62,8 @@ class Ports:
             case SequenceAbstract():
                 raise ModelError(f"{where}: a tuple of any length; export the network with a fixed number of elements")
             case UnknownAbstract():
-                raise ModelError(f"{where}: the file does not tell its type; export the network again for inference")
+                self.notes.append(f"input {quote(name)}: the file does not tell its type; taken to be f32 of any rank")
+                yield Input(name, "f32", None)
             case _:
                 raise ModelError(f"{where}: a function cannot be an input; export the network again")
 
@@ -80,7 +83,7 @@ class Ports:
                 return tuple(self._datum(a, f"{name}.{i}", item) for i, item in enumerate(abstract.items))
             case ScalarAbstract():
                 return a.cast(a.input(name), abstract.dtype)
-            case TensorAbstract():
+            case TensorAbstract() | UnknownAbstract():
                 return a.input(name)
             case _:
                 return abstract if isinstance(abstract, Monad) else None

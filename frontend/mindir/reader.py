@@ -122,8 +122,8 @@ class MindirSource:
             attributes["preprocess"] = [asdict(step) for step in model.preprocessor]
         if model.user_info:
             attributes["user_info"] = dict(model.user_info)
-        if self._notes:
-            attributes["notes"] = list(self._notes)
+        if notes := [*self._ports.notes, *self._notes]:
+            attributes["notes"] = notes
         return attributes
 
     # -- nodes -------------------------------------------------------------------------------------------------------
