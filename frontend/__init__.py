@@ -122,6 +122,10 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
             return HuggingFaceSource(source, reading)
         _check_readable(source)
     # Imported here: the packages take long to load, and most of planish works without them.
+    if isinstance(source, Path) and _is_pt2(source):
+        from .torch import TorchSource
+
+        return TorchSource.open(source)
     if isinstance(source, Path | bytes) and _is_mindir(source):
         from .mindir.reader import MindirSource
 
@@ -129,6 +133,12 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
     from .onnx import OnnxSource
 
     return OnnxSource(source)
+
+
+def _is_pt2(path: Path) -> bool:
+    from .torch.container import is_pt2
+
+    return is_pt2(path)
 
 
 def _is_mindir(source: Path | bytes) -> bool:

@@ -1,0 +1,11 @@
+"""PyTorch: exported programs (`.pt2` files and live ones) through their ATen operators, and state dicts.
+
+Nothing here imports torch: a `.pt2` file is JSON and raw weights in a zip archive, a state dict is a pickle that is
+read by a restricted reader, and live programs are taken apart by their attributes.
+"""
+
+from __future__ import annotations
+
+from .source import TorchSource, is_exported
+
+__all__ = ["TorchSource", "is_exported"]
