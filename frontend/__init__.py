@@ -121,7 +121,8 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
 
             return HuggingFaceSource(source, reading)
         _check_readable(source)
-    # Imported here: the packages take long to load, and most of planish works without them.
+        if _is_checkpoint(source):
+            raise ModelError(f"{source}: a checkpoint holds tensors only: give the model, and this file as its weights")
     if isinstance(source, Path) and _is_pt2(source):
         from .torch import TorchSource
 
@@ -130,9 +131,16 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
         from .mindir.reader import MindirSource
 
         return MindirSource(source, reading.key)
+    # Imported here: the packages take long to load, and most of planish works without them.
     from .onnx import OnnxSource
 
     return OnnxSource(source)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    from .checkpoints import holds_tensors
+
+    return holds_tensors(path)
 
 
 def _is_pt2(path: Path) -> bool:

@@ -1,4 +1,5 @@
-"""What must be true of any MindIR file: every name is defined once, and before it is used."""
+"""What must be true of any MindIR file: every name is defined once, and before it is used; calls do not multiply
+without bound."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from .proto import GraphProto, ModelFile, NodeProto
 
 REFERENCE = "REF::"
 _SHOWN = 5
+MAX_NODES = 200_000  # that calls of functions may expand to, all together
 
 
 def check(model: ModelFile) -> None:
@@ -21,6 +23,7 @@ def check(model: ModelFile) -> None:
     defined = functions | model.primitives.keys()
     for graph in (model.graph, *model.functions):
         _check_graph(model, graph, defined)
+    _check_size(model)
 
 
 def _check_graph(model: ModelFile, graph: GraphProto, defined: set[str]) -> None:
@@ -55,3 +58,28 @@ def _used(node: NodeProto) -> list[str]:
     """Names that a node needs: its inputs and what it calls."""
     called = [node.op_type.removeprefix(REFERENCE)] if node.op_type.startswith(REFERENCE) else []
     return [*node.inputs, *called]
+
+
+def _check_size(model: ModelFile) -> None:
+    """Functions are read once for each call of them. Those that call themselves count once: they are loops."""
+    graphs = {graph.name: graph for graph in (model.graph, *model.functions)}
+    called = {
+        name: [used for node in graph.nodes for used in _used(node) if used in graphs] for name, graph in graphs.items()
+    }
+    sizes: dict[str, int] = {}
+    entered: set[str] = set()
+    stack = [model.graph.name]
+    while stack:
+        name = stack[-1]
+        waiting = [other for other in called[name] if other not in sizes and other not in entered]
+        if waiting and name not in entered:
+            entered.add(name)
+            stack.extend(dict.fromkeys(waiting))
+            continue
+        entered.add(name)
+        stack.pop()
+        sizes[name] = len(graphs[name].nodes) + sum(sizes.get(other, 0) for other in called[name])
+        if sizes[name] > MAX_NODES:
+            raise ModelError(
+                f"{model.label}: function {quote(name)}: its calls expand to more than {MAX_NODES:,} nodes; too large"
+            )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ...ir.errors import ModelError
 from ..assembly import Assembly, Item, Unsupported
 from .branches import Branches, Plans
+from .checks import MAX_NODES
 from .data import Broken, Datum, Either, Function, Jump, Parameter, from_value, tensor_constant
 from .flow import Flow
 from .loops import Loops
@@ -58,6 +59,7 @@ class Interpreter:
         self._latest: dict[str, Datum] = {}
         self._active: dict[str, list[int]] = {}
         self._refused: set[str] = set()
+        self._evaluated = 0
         self._pending: set[str] = set()
         self._read_parameters()
 
@@ -264,6 +266,9 @@ class Interpreter:
         if node.op_type == "Constant":
             return
         label = self.labels.node(node)
+        self._evaluated += 1
+        if self._evaluated > MAX_NODES:
+            raise ModelError(f"{self.a.label}: calls and loops expand to more than {MAX_NODES:,} nodes; too large")
         outer, self.path = self.path, (*self.path, node.output)
         with self.a.at(label):
             try:
