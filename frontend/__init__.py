@@ -124,7 +124,7 @@ def _opened(source: str | Path | bytes | onnx.ModelProto, reading: Reading) -> S
         if _is_checkpoint(source):
             raise ModelError(f"{source}: a checkpoint holds tensors only: give the model, and this file as its weights")
     if isinstance(source, Path) and _is_pt2(source):
-        from .torch import TorchSource
+        from .torch.source import TorchSource
 
         return TorchSource.open(source)
     if isinstance(source, Path | bytes) and _is_mindir(source):

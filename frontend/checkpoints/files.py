@@ -8,6 +8,7 @@ from pathlib import Path
 from ...ir.errors import ModelError
 from ..encryption import cipher_of, decrypt, wrong_key
 from ..protobuf import Buffer
+from ..torch.states import holds_states, is_state_dict, read_states
 from .ckpt import is_ckpt, read_ckpt
 from .proto import Checkpoint
 from .safetensors import is_safetensors, read_safetensors
@@ -30,7 +31,9 @@ def holds_tensors(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return path.suffix == ".ckpt" if cipher_of(head) else is_ckpt(head) or is_safetensors(memoryview(head))
+    if cipher_of(head):
+        return path.suffix == ".ckpt"
+    return is_ckpt(head) or is_safetensors(memoryview(head)) or (is_state_dict(head) and holds_states(path))
 
 
 def read_checkpoint(path: Path | str, key: bytes | None = None, *, check_crc: bool = True) -> Checkpoint:
@@ -63,6 +66,8 @@ def _read(view: memoryview, path: Path, label: str, key: bytes | None, check_crc
         return read_safetensors(view, path, label, check_crc)
     if is_ckpt(head):
         return read_ckpt(Buffer(view, label, path), path, "", check_crc)
+    if is_state_dict(head):
+        return Checkpoint(label, path, "torch", read_states(path))
     found = next((what for start, what in _OTHERS if head.startswith(start)), "something else")
     raise ModelError(f"{label}: expected a checkpoint (.ckpt, safetensors or a PyTorch state dict), got {found}")
 

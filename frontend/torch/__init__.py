@@ -3,9 +3,3 @@
 Nothing here imports torch: a `.pt2` file is JSON and raw weights in a zip archive, a state dict is a pickle that is
 read by a restricted reader, and live programs are taken apart by their attributes.
 """
-
-from __future__ import annotations
-
-from .source import TorchSource, is_exported
-
-__all__ = ["TorchSource", "is_exported"]

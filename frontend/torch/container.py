@@ -108,20 +108,29 @@ class Container:
         width = DTYPES[dtype].bytes
         if extent * width > size:
             raise ModelError(f"{where}: expected {extent * width} bytes in {quote(name)}, got {size}")
-        order = storage_order(shape, strides)
-        if order is not None and by_reference(dtype):
-            stored = tuple(shape[i] for i in order)
-            data = ConstantData(dtype, stored, FileSource(str(self.path.resolve()), start + offset * width))
-            back = tuple(order.index(i) for i in range(len(order)))
-            return data.permuted(back) if order != tuple(range(len(order))) else data
-        raw = np.memmap(self.path, np.uint8, "r", start, (extent * width,)) if extent else np.zeros(0, np.uint8)
-        flat = from_bytes(np.asarray(raw), dtype, (extent,), where).array()
-        return ConstantData.of(strided(flat, shape, strides, offset))
+        return placed_tensor(self.path, dtype, shape, strides, start, offset, extent, where)
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         if name not in self.members:
             raise ModelError(f"{self.path}: expected a member {quote(name)}, which is missing")
         return self.members[name]
+
+
+def placed_tensor(
+    path: Path, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], start: int, offset: int, extent: int,
+    where: str,
+) -> ConstantData:  # fmt: skip
+    """A tensor whose storage begins at byte `start` of a file and has at least `extent` elements. The bytes stay in the
+    file where they can."""
+    width = DTYPES[dtype].bytes
+    order = storage_order(shape, strides)
+    if order is not None and by_reference(dtype):
+        stored = tuple(shape[i] for i in order)
+        data = ConstantData(dtype, stored, FileSource(str(path.resolve()), start + offset * width))
+        return data.permuted([order.index(i) for i in range(len(order))])
+    raw = np.memmap(path, np.uint8, "r", start, (extent * width,)) if extent else np.zeros(0, np.uint8)
+    flat = from_bytes(np.asarray(raw), dtype, (extent,), where).array()
+    return ConstantData.of(strided(flat, shape, strides, offset))
 
 
 def stored_extent(shape: tuple[int, ...], strides: tuple[int, ...], offset: int, where: str) -> int:
@@ -166,4 +175,4 @@ def strided(flat: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], 
     return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat[offset:], shape, steps, writeable=False))
 
 
-__all__ = ["Container", "is_archive", "is_pt2", "storage_order", "stored_extent", "strided"]
+__all__ = ["Container", "is_archive", "is_pt2", "placed_tensor", "storage_order", "stored_extent", "strided"]

@@ -16,7 +16,6 @@ from ...ir.constants import ConstantData
 from ...ir.errors import ModelError, UnsupportedError
 from ...ir.expr import Dim
 from ..text import quote, symbol_name
-from .checkpoint import read_archive
 from .container import Container
 from .names import OutputNames
 from .program import DROPPED, Graph, Node, Port, Program, Ref
@@ -147,8 +146,9 @@ class _Reader:
             if meta["tensor_meta"] is None:
                 continue  # an object: refused where the graph uses it
             if meta["use_pickle"]:
-                found[key] = read_archive(self.archive.read(member), where)
-                continue
+                raise UnsupportedError(
+                    f"{where}: stored as a pickle: expected a tensor of PyTorch's own class"
+                )
             about = cast(Json, meta["tensor_meta"])
             shape, strides = (tuple(int(d["as_int"]) for d in about[f]) for f in ("sizes", "strides"))
             offset = int(about["storage_offset"]["as_int"])
