@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...ir.expr import Dim, as_dim, as_expr
+from ...ir.ops.resize import Resample
 from .lower_common import constant, expanded, floating, iota, known, one_at, rank, reshaped, sliced
 from .lower_index import scattered
 from .lower_order import sorted_along
@@ -48,12 +49,46 @@ def resize_nearest(call: Call) -> Item:
     return resized(call, call.tensor(0), call.dims("size"), "nearest", coordinates, nearest)
 
 
+_STEPS = 1024  # MindSpore has its cubic weights in a table of as many places between two pixels
+
+
+def _cubic_table(size: int, result: int, coordinates: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and weights (result, 4) of a cubic row as MindSpore has them, with Keys' weights (and none for pixels
+    outside) where pixels have their centers."""
+    half, align = coordinates == "half_pixel", coordinates == "align_corners"
+    scale = np.float32((size - 1) / (result - 1) if align and result > 1 else size / result)
+    at = np.arange(result, dtype=np.float32)
+    place = (at + np.float32(0.5)) * scale - np.float32(0.5) if half else at * scale
+    first = np.floor(place).astype(np.int64)
+    offset = np.rint((place - first) * _STEPS) / _STEPS
+    a = -0.5 if half else -0.75
+
+    def near(x: np.ndarray) -> np.ndarray:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: np.ndarray) -> np.ndarray:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    weights = np.stack([far(offset + 1), near(offset), near(1 - offset), far(2 - offset)], 1)
+    indices = first[:, None] + np.arange(-1, 3)
+    if half:
+        weights = np.where((indices < 0) | (indices >= size), 0, weights)
+        weights = weights / weights.sum(1, keepdims=True)
+    return np.clip(indices, 0, size - 1), weights.astype(np.float32)
+
+
 @primitive("ResizeBicubic")
 def resize_bicubic(call: Call) -> Item:
-    """Cubic in both directions."""
-    coordinates = _coordinates(call)
-    cubic = -0.5 if coordinates == "half_pixel" else -0.75
-    return resized(call, call.tensor(0), call.dims("size"), "cubic", coordinates, cubic=cubic)
+    """Cubic in both directions; integers give f32."""
+    x, coordinates = floating(call, call.tensor(0)), _coordinates(call)
+    dims, sizes = call.shape(x), call.dims("size")
+    pairs = list(zip((2, 3), dims[2:], sizes, strict=True))
+    if not all(isinstance(d, int) and isinstance(s, int) for _, d, s in pairs):
+        return resized(call, x, sizes, "cubic", coordinates, cubic=-0.5 if coordinates == "half_pixel" else -0.75)
+    for axis, have, want in pairs:
+        indices, weights = _cubic_table(known(call, have, "a size"), known(call, want, "a size"), coordinates)
+        x = call.make(Resample, x, indices, weights, axis)
+    return x
 
 
 _TRANSFORMS = {0: "ASYMMETRIC", 1: "ALIGN_CORNERS", 2: "HALF_PIXEL"}
@@ -197,7 +232,7 @@ def col2im(call: Call) -> Item:
     """Columns added to where their windows are in pictures."""
     x = call.tensor(0)
     dims = call.shape(x)
-    single = call.name == "Col2ImExt" and len(dims) == 2
+    single = call.name == "Col2ImExt" and rank(call, x) == 2
     if single:
         x = call.op("Unsqueeze", x, [0])
     elif call.name == "Col2Im":

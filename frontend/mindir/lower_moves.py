@@ -123,47 +123,48 @@ def channel_shuffle(call: Call) -> Item:
 
 @primitive("BatchToSpace", "BatchToSpaceND", "BatchToSpaceNDV2")
 def batch_to_space(call: Call) -> Item:
-    """Blocks of the batch become blocks of the dimensions behind it, which are then cropped."""
-    x, (block, crops) = call.tensor(0), _blocks(call, "crops")
+    """Blocks of the batch become blocks of other dimensions, which are then cropped."""
+    x, (block, crops, first) = call.tensor(0), _blocks(call, "crops")
     n, *dims = call.shape(x)
-    count = len(block)
-    x = reshaped(call, x, [*block, as_dim(floordiv(n, int(np.prod(block)))), *dims])
-    order = [
-        count,
-        *(a for i in range(count) for a in (count + 1 + i, i)),
-        *range(2 * count + 1, len(dims) + count + 1),
-    ]
+    count, batch = len(block), as_dim(floordiv(n, int(np.prod(block))))
+    x = reshaped(call, x, [*block, batch, *dims])
+    mixed = [a for i in range(count) for a in (count + first + i, i)]
+    order = [*range(count, count + first), *mixed, *range(2 * count + first, len(dims) + count + 1)]
     x = call.op("Transpose", x, perm=order)
-    sizes = [as_dim(as_expr(d) * b) for d, b in zip(dims, block, strict=False)]
-    x = reshaped(call, x, [as_dim(floordiv(n, int(np.prod(block)))), *sizes, *dims[count:]])
-    first = [c for c, _ in crops]
-    last = [as_dim(as_expr(s) - c) for s, (_, c) in zip(sizes, crops, strict=True)]
-    return call.op("Slice", x, first, last, list(range(1, count + 1)))
+    sizes = [batch, *dims]
+    for i, b in enumerate(block):
+        sizes[first + i] = as_dim(as_expr(sizes[first + i]) * b)
+    x = reshaped(call, x, sizes)
+    ends = [as_dim(as_expr(sizes[first + i]) - after) for i, (_, after) in enumerate(crops)]
+    return call.op("Slice", x, [before for before, _ in crops], ends, list(range(first, first + count)))
 
 
 @primitive("SpaceToBatch", "SpaceToBatchND")
 def space_to_batch(call: Call) -> Item:
-    """Blocks of dimensions behind the batch, which are padded before, become a larger batch."""
-    x, (block, pads) = call.tensor(0), _blocks(call, "paddings")
+    """Blocks of other dimensions, which are padded before, become a larger batch."""
+    x, (block, pads, first) = call.tensor(0), _blocks(call, "paddings")
     count, dims = len(block), rank(call, call.tensor(0))
-    before, after = zip(*pads, strict=True)
-    rest = [0] * (dims - 1 - count)
-    x = call.op("Pad", x, [0, *before, *rest, 0, *after, *rest])
-    n, *sizes = call.shape(x)
-    inner = [d for s, b in zip(sizes, block, strict=False) for d in (as_dim(floordiv(s, b)), b)]
-    x = reshaped(call, x, [n, *inner, *sizes[count:]])
-    order = [*range(2, 2 * count + 1, 2), 0, *range(1, 2 * count, 2), *range(2 * count + 1, dims + count)]
-    x = call.op("Transpose", x, perm=order)
-    whole = as_dim(as_expr(n) * int(np.prod(block)))
-    return reshaped(call, x, [whole, *inner[::2], *sizes[count:]])
+    rest = [0] * (dims - first - count)
+    around = [[*[0] * first, *(p[i] for p in pads), *rest] for i in range(2)]
+    x = call.op("Pad", x, [*around[0], *around[1]])
+    sizes = list(call.shape(x))
+    outer = [as_dim(floordiv(sizes[first + i], b)) for i, b in enumerate(block)]
+    inner = [d for pair in zip(outer, block, strict=True) for d in pair]
+    x = reshaped(call, x, [*sizes[:first], *inner, *sizes[first + count :]])
+    blocks = [first + 2 * i + 1 for i in range(count)]
+    x = call.op("Transpose", x, perm=[*blocks, *(i for i in range(dims + count) if i not in blocks)])
+    batch = as_dim(as_expr(sizes[0]) * int(np.prod(block)))
+    return reshaped(call, x, [batch, *sizes[1:first], *outer, *sizes[first + count :]])
 
 
-def _blocks(call: Call, name: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:
-    """Sizes of blocks, and pairs of numbers for each of their dimensions."""
+def _blocks(call: Call, name: str) -> tuple[tuple[int, ...], list[tuple[int, int]], int]:
+    """Sizes of blocks, pairs of numbers for each of their dimensions, and the first of these dimensions: the second
+    of the tensor, in pictures the third."""
     numbers = call.ints(name)
     pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
     block = call.ints(call.first("block_shape", "block_size"))
-    return (block * len(pairs) if len(block) == 1 else block), pairs
+    block = block * len(pairs) if len(block) == 1 else block
+    return block, pairs, 1 if call.name.endswith("V2") else rank(call, call.tensor(0)) - len(block)
 
 
 __all__ = ["rolled", "turned"]

@@ -50,11 +50,11 @@ def divided(call: Call, x: Item, y: Item, rounding: str = "") -> Item:
 
 @primitive("Div", "RealDiv", "Divs")
 def div(call: Call) -> Item:
-    """True division; of integers, what the file says: f32, or integers rounded down."""
+    """True division; of integers, what the file says: f32, or integers rounded toward zero."""
     x, y = pair(call)
     dtype = call.result_dtype or "f32"
     if kind_of(call.element_type(x)) < 2 and dtype in ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"):
-        return divided(call, x, y, "floor" if call.name == "RealDiv" else "trunc")
+        return divided(call, x, y, "trunc")
     return divided(call, x, y)
 
 

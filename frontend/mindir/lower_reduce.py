@@ -87,7 +87,9 @@ def _extended(name: str, operator: str, integers: str) -> None:
         x = _typed(call, call.tensor(0), integers)
         if name == "Nansum" and kind_of(call.element_type(x)) == 2:
             x = call.op("Where", call.op("IsNaN", x), constant(call, 0, x), x)
-        return reduced(call, operator, x, axes_of(call, "dim", rank(call, x)), call.flag("keepdim", False))
+        y = reduced(call, operator, x, axes_of(call, "dim", rank(call, x)), call.flag("keepdim", False))
+        declared = call.result_dtype  # a mean of integers may be declared to be an integer
+        return call.cast(y, declared) if name == "MeanExt" and declared is not None and kind_of(declared) == 1 else y
 
 
 _extended("SumExt", "ReduceSum", _INTEGER_SUMS)

@@ -9,6 +9,7 @@ from . import (
     lower_flow,
     lower_image,
     lower_index,
+    lower_loss,
     lower_make,
     lower_math,
     lower_matmul,
@@ -20,6 +21,7 @@ from . import (
     lower_pool,
     lower_recurrent,
     lower_reduce,
+    lower_scalar,
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "lower_flow",
     "lower_image",
     "lower_index",
+    "lower_loss",
     "lower_make",
     "lower_math",
     "lower_matmul",
@@ -40,4 +43,5 @@ __all__ = [
     "lower_pool",
     "lower_recurrent",
     "lower_reduce",
+    "lower_scalar",
 ]
