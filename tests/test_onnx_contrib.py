@@ -209,6 +209,19 @@ def test_matmul_nbits(bits: int, zeros: str, constant: bool) -> None:
     agree_on("MatMulNBits", inputs, constants=constants, K=columns, N=rows, bits=bits, block_size=block)
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+def test_matmul_of_blocks_in_another_order(zeros: bool) -> None:
+    rows, columns, block = 6, 64, 16
+    inputs: dict[str, Array | None] = {
+        "a": rand(3, columns), "b": ints(rows, columns // block, block // 2, high=256, dtype=np.uint8),
+        "scales": np.abs(rand(rows * columns // block, seed=1)),
+        "zero": ints(rows * columns // block // 2, high=256, seed=2, dtype=np.uint8) if zeros else None,
+        "g_idx": ints(columns, high=columns // block, seed=3),
+    }  # fmt: skip
+    constants = ("b", "scales", "g_idx", *(("zero",) if zeros else ()))
+    agree_on("MatMulNBits", inputs, constants=constants, K=columns, N=rows, bits=4, block_size=block)
+
+
 @pytest.mark.parametrize("kind", [0, 1])
 def test_matmul_of_four_bits(kind: int) -> None:
     rows, columns, block = 6, 32, 16

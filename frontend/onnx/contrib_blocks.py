@@ -36,7 +36,7 @@ _NF4 = (
 # -- codes ----------------------------------------------------------------------------------------------------------
 
 
-def _codes(node: Node, index: int, bits: int, rows: int, columns: int) -> Value:
+def unpacked(node: Node, index: int, bits: int, rows: int, columns: int) -> Value:
     """The codes that input `index` packs, the first in the low bits, as u8[rows, columns]. A row begins a byte."""
     data = node.constant(index)
     if data is not None:
@@ -68,27 +68,42 @@ def matmul_nbits(node: Node) -> Value:
     bits, block = node.integer("bits", 4), node.integer("block_size")
     if bits not in (2, 4, 8):
         raise Unsupported(f"codes of {bits} bits")
-    if node.has(4):
-        raise Unsupported("g_idx: columns in another order")
     if node.integer("weight_prepacked", 0):
         raise Unsupported("weights in the order of one device", "export with weight_prepacked 0")
     if rows < 1 or columns < 1 or block < 1:
         raise node.error(f"expected N, K and block_size of at least 1, got {rows}, {columns}, {block}")
     blocks = -(-columns // block)
-    codes = _codes(node, 1, bits, rows, columns)
+    codes = unpacked(node, 1, bits, rows, columns)
     dtype = node.type(2).dtype
     scales = node.make(Reshape, node.value(2), (rows, blocks))
+    if node.has(4):
+        return _multiplied(node, _grouped(node, codes, scales, bits, (rows, blocks)), 5)
     if node.has(3) and node.type(3).dtype == dtype:  # zero points that are no whole numbers
         zero = node.make(Reshape, node.value(3), (rows, blocks))
         shift = _spread(node, node.make(Mul, zero, scales), block, columns)
         weights = node.make(Sub, node.make(Dequantize, codes, scales, None, 1, block), shift)
     else:
-        zero = _codes(node, 3, bits, rows, blocks) if node.has(3) else _middle(node, bits, rows, blocks)
+        zero = unpacked(node, 3, bits, rows, blocks) if node.has(3) else middle_codes(node, bits, rows, blocks)
         weights = node.make(Dequantize, codes, scales, zero, 1, block)
     return _multiplied(node, weights, 5)
 
 
-def _middle(node: Node, bits: int, rows: int, blocks: int) -> Value:
+def _grouped(node: Node, codes: Value, scales: Value, bits: int, shape: tuple[int, int]) -> Value:
+    """Weights each column of which has the scale and zero point of the block that `g_idx` names (GPTQ's act-order)."""
+    dtype, group = scales.tensor.dtype, node.value(4)
+    if not node.has(3):
+        zero = middle_codes(node, bits, *shape)
+    elif node.type(3).dtype == dtype:
+        zero = node.make(Reshape, node.value(3), shape)
+    else:
+        zero = unpacked(node, 3, bits, *shape)
+    zero = zero if zero.tensor.dtype == dtype else node.make(Cast, zero, dtype)
+    centred = node.make(Sub, node.make(Cast, codes, dtype), node.make(Gather, zero, group, 1))
+    return node.make(Mul, centred, node.make(Gather, scales, group, 1))
+
+
+def middle_codes(node: Node, bits: int, rows: int, blocks: int) -> Value:
+    """The zero points where none are given: the middle of all codes, u8[rows, blocks]."""
     return node.splat(1 << (bits - 1), "u8", (rows, blocks))
 
 
@@ -157,7 +172,7 @@ def _unpacked_rows(node: Node, index: int, bits: int, dims: tuple[Dim, ...], mos
         raise Unsupported("a table of codes whose shape is not known")
     columns = min(whole[-1] * (8 // bits), most if isinstance(most, int) else whole[-1] * (8 // bits))
     rows = int(np.prod(whole[:-1]))
-    return node.make(Reshape, _codes(node, index, bits, rows, columns), (*whole[:-1], columns))
+    return node.make(Reshape, unpacked(node, index, bits, rows, columns), (*whole[:-1], columns))
 
 
 # -- quantized operators --------------------------------------------------------------------------------------------
