@@ -51,7 +51,7 @@ def leaves_of(outcome: Outcome) -> list[Datum]:
     match outcome:
         case tuple():
             return [leaf for part in outcome for leaf in leaves_of(part)]
-        case Function() if outcome.arguments:
+        case Function():
             return leaves_of(outcome.arguments)
         case Jump():
             return [*leaves_of(outcome.function), *leaves_of(outcome.arguments)]
@@ -64,7 +64,7 @@ def rebuilt(outcome: Outcome, leaves: list[Datum]) -> Outcome:
     match outcome:
         case tuple():
             return tuple(rebuilt(part, leaves) for part in outcome)  # type: ignore[return-value]
-        case Function() if outcome.arguments:
+        case Function():
             return Function(outcome.target, rebuilt(outcome.arguments, leaves))  # type: ignore[arg-type]
         case Jump():
             function = rebuilt(outcome.function, leaves)
@@ -102,7 +102,7 @@ class Branches:
         if len(possible) == 1:
             return Jump(possible[0], tuple(given))
         names = [name for side in sides for name in targets(side)]
-        join = machine.flow.join(names, machine.stops) if names and "" not in names else None
+        join = machine.flow.join(names, machine.stops, machine.loops.serves) if "" not in names else None
         stops = machine.stops if join is None else machine.stops | {join}
 
         def side(target: Datum) -> Callable[[], Outcome]:

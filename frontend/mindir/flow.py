@@ -7,7 +7,7 @@ same graph at last. So a call in the last place (a *tail*) is a jump: the caller
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -130,10 +130,11 @@ class Flow:
 
     # -- what follows branches ----------------------------------------------------------------------------------------
 
-    def join(self, names: Sequence[str], stops: frozenset[str]) -> str | None:
-        """The first graph that all of these call at last, whatever happens, or are; past none of `stops`."""
+    def join(self, names: Sequence[str], stops: frozenset[str], taken: Callable[[str], bool]) -> str | None:
+        """The first graph that all of these call at last, whatever happens, or are; past none of `stops`. Only graphs
+        that are `taken` count."""
         region = {n for name in names for n in self._reached(name, stops, "")}
-        after = {n: set[str]() if n in stops else set(self.successors(n)) for n in region}
+        after = {n: set[str]() if n in stops else set(filter(taken, self.successors(n))) for n in region}
         certain = {n: {n} if not after[n] else set(region) for n in region}  # what runs after n in any case
         changed = True
         while changed:

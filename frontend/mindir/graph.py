@@ -185,9 +185,11 @@ class Interpreter:
         """Like `apply`, but gives a `Jump` where the call's last act is a call of one of `stops`."""
         while True:
             outcome = self.step(function, tuple(given))
-            if not isinstance(outcome, Jump) or self.is_stop(outcome.function):
+            if not isinstance(outcome, Jump):
                 return outcome
             function, given = outcome.function, outcome.arguments
+            if isinstance(function, Function) and self.is_stop(function):
+                return Jump(Function(function.target), (*function.arguments, *given))
 
     def is_stop(self, function: Datum) -> bool:
         """Whether `run` jumps to a function."""

@@ -45,21 +45,19 @@ class Loops:
         self.machine = machine
         self.purpose: object = self.OUTSIDE
 
-    def possible(self, sides: Sequence[Datum]) -> list[Datum]:
-        """Those sides of a branch that may serve the purpose."""
+    def serves(self, name: str) -> bool:
+        """Whether a graph may serve the purpose ("": what is no graph)."""
         purpose = self.purpose
         if not isinstance(purpose, Purpose):
-            return list(sides)
+            return True
         flow, stops = self.machine.flow, self.machine.stops
+        if purpose.next:
+            return name != "" and flow.reaches(name, purpose.header, stops)
+        return name == "" or flow.leaves(name, purpose.header, stops)
 
-        def serves(name: str) -> bool:
-            if name == "":
-                return not purpose.next
-            if purpose.next:
-                return flow.reaches(name, purpose.header, stops)
-            return flow.leaves(name, purpose.header, stops)
-
-        found = [side for side in sides if any(map(serves, targets(side)))]
+    def possible(self, sides: Sequence[Datum]) -> list[Datum]:
+        """Those sides of a branch that may serve the purpose."""
+        found = [side for side in sides if any(map(self.serves, targets(side)))]
         return found or list(sides)
 
     # -- one loop ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ...ir.types import DTYPES
 from ..assembly import Assembly, Input, Item, Unsupported
 from ..text import quote
 from .branches import leaves_of
-from .data import Datum, Parameter, described, is_number
+from .data import Datum, Parameter, described, holds_function, is_number
 from .graph import Interpreter
 from .names import bare
 from .proto import Abstract, ModelFile, Monad, ScalarAbstract, SequenceAbstract, TensorAbstract, UnknownAbstract
@@ -98,6 +98,8 @@ def _wide(dtype: str) -> str:
 def results(machine: Interpreter, datum: Datum) -> list[Item]:
     """The tensors among the results of a model. Raises `Unsupported` for what cannot leave it."""
     found: list[Item] = []
+    if holds_function(datum):
+        raise Unsupported("a function among the results", "return tensors")
     for leaf in leaves_of(datum):
         if isinstance(leaf, Item):
             found.append(leaf)
