@@ -22,8 +22,13 @@ def attend(
     batch, count, queries, size = n.dims(q)
     shared, keys = n.dims(k)[1:3]
     assert isinstance(count, int) and isinstance(shared, int)
+    group, apart = count // shared, False
     if shared != count:
-        q = n.leaf("grouped", "Reshape", lambda: n.a.op("Reshape", q, [batch, shared, count // shared, queries, size]))
+        # Heads of one query that share keys are the rows of one product; those of many queries are apart.
+        apart = queries != 1
+        rows = [batch, shared, group, queries, size] if apart else [batch, shared, group, size]
+        q = n.leaf("grouped", "Reshape", lambda: n.a.op("Reshape", q, rows), q)
+    if apart:
         k, v = (
             n.leaf("shared", "Reshape", lambda x=x: n.a.op("Reshape", x, [batch, shared, 1, keys, n.width(x)]), x)
             for x in (k, v)
@@ -32,9 +37,11 @@ def attend(
             assert n.dims(mask)[1] == 1, "masks of heads that share keys are the same"
             mask = n.op("mask", "Unsqueeze", mask, [2])
     y = n.leaf("context", "MatMul", lambda: n.a.op("MatMul", _weights(n, q, k, scale, mask, softcap), v), v)
-    if shared != count:
+    if apart:
         y = n.op("ungrouped", "Reshape", y, [batch, count, queries, n.width(v)])
     merged = [batch, queries, count * n.width(v)]
+    if queries == 1:
+        return n.op("merged", "Reshape", y, merged)
     return n.leaf("merged", "Heads", lambda: n.a.op("Reshape", n.a.op("Transpose", y, perm=[0, 2, 1, 3]), merged), y)
 
 
@@ -71,9 +78,11 @@ def causal_mask(n: Net, mask: Item | None, queries: Dim, past: Dim = 0, window: 
     """The same for queries that see only themselves and what is before them: [batch or 1, 1, queries or 1, past +
     queries]. `past` keys come before the first query; with `window` only so many keys are seen, the own one counted.
     None where everything is seen."""
+    keys = as_dim(as_expr(past) + queries)
+    if mask is not None:
+        assume_equal(n.dims(mask)[1], keys)
     if queries == 1 and window is None:
         return None if mask is None else padding_mask(n, mask)
-    keys = as_dim(as_expr(past) + queries)
 
     def build() -> Item:
         row = n.a.make(Iota, (queries, 1), 0, "i64")
@@ -91,8 +100,6 @@ def causal_mask(n: Net, mask: Item | None, queries: Dim, past: Dim = 0, window: 
         zero_last = _bounds(n)
         return n.a.op("Where", seen, zero_last[1], zero_last[0])
 
-    if mask is not None:
-        assume_equal(n.dims(mask)[1], keys)
     name = "causal_mask" if window is None else f"causal_mask_{window}"
     return n.leaf(name, "Mask", build, *([] if mask is None else [mask]))
 

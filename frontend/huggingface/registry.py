@@ -14,13 +14,14 @@ from .config import Config
 from .layers import Net
 
 FORWARD = "forward"
-_MODULES = ("bert", "roberta", "distilbert", "mpnet")
+_MODULES = ("bert", "roberta", "distilbert", "mpnet", "gpt2", "decoder", "t5", "vit", "clip", "whisper", "resnet",
+            "convnext")  # fmt: skip
 
 
 class Architecture(ABC):
     """A model class of transformers. `name` is the class's name, `config` its configuration."""
 
-    base: ClassVar[str] = ""
+    base: str = ""
     """Where a model with a head keeps the model without one: transformers' `base_model_prefix`."""
     graphs: ClassVar[tuple[str, ...]] = (FORWARD,)
     """The graphs that a folder has, the default first."""
@@ -79,6 +80,7 @@ _BARE = {
     "llama": "LlamaModel", "mistral": "MistralModel", "qwen2": "Qwen2Model", "qwen3": "Qwen3Model",
     "gemma": "GemmaModel", "gemma2": "Gemma2Model", "gemma3_text": "Gemma3TextModel", "deit": "DeiTModel",
     "clip": "CLIPModel", "whisper": "WhisperModel", "resnet": "ResNetModel", "convnext": "ConvNextModel",
+    "convnextv2": "ConvNextV2Model",
 }  # fmt: skip
 
 
