@@ -117,6 +117,12 @@ class Flow:
         """Whether a graph in the loop of `header` may end otherwise than with a call of it."""
         return any(n != header and (n in stops or not self.successors(n)) for n in self._reached(name, stops, header))
 
+    def ends(self, name: str, stops: frozenset[str]) -> set[str]:
+        """What a graph may end with: graphs of `stops`, and graphs that return. What is no graph ("") returns."""
+        if name == "":
+            return {""}
+        return {n for n in self._reached(name, stops, "") if n in stops or not self.successors(n)}
+
     def _reached(self, name: str, stops: frozenset[str], goal: str) -> set[str]:
         found: set[str] = set()
         todo = [name]

@@ -17,7 +17,7 @@ from .branches import Branches, Plans
 from .checks import MAX_NODES
 from .data import Broken, Datum, Either, Function, Jump, Parameter, from_value, tensor_constant
 from .flow import Flow
-from .loops import Loops
+from .loops import Loops, Purpose
 from .names import Labels
 from .primitive import PRIMITIVES, Call
 from .proto import PRIMITIVE, Closure, GraphProto, ModelFile, Monad, NodeProto, Primitive, Value
@@ -166,13 +166,13 @@ class Interpreter:
 
     def apply(self, function: Datum, given: Sequence[Datum]) -> Datum:
         """What a function gives for these arguments behind those that are bound to it."""
-        with self.going_to(frozenset(), self.loops.OUTSIDE):
+        with self.going_to(frozenset(), None):
             result = self.run(function, given)
         assert not isinstance(result, Jump)
         return result
 
     @contextmanager
-    def going_to(self, stops: frozenset[str], purpose: object) -> Generator[None]:
+    def going_to(self, stops: frozenset[str], purpose: Purpose | None) -> Generator[None]:
         """Run what is called in the block with other `stops`, and for another purpose in a loop."""
         outer = self.stops, self.loops.purpose
         self.stops, self.loops.purpose = stops, purpose

@@ -29,31 +29,32 @@ UNROLLED = 64
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a loop's graphs run for: for the arguments of the next round (`next`), or for what follows the last."""
+    """What a loop's graphs run for: for the arguments of the next round (`next`), or for what follows the last, which
+    has a purpose in the loop around (`outer`)."""
 
     header: str
     next: bool
+    outer: Purpose | None = None
 
 
 class Loops:
     """The loops of one reading."""
 
-    OUTSIDE = None
-    """The purpose of what runs in no loop."""
-
     def __init__(self, machine: Interpreter) -> None:
         self.machine = machine
-        self.purpose: object = self.OUTSIDE
+        self.purpose: Purpose | None = None
+        """None: what runs is in no loop."""
 
     def serves(self, name: str) -> bool:
-        """Whether a graph may serve the purpose ("": what is no graph)."""
-        purpose = self.purpose
-        if not isinstance(purpose, Purpose):
+        """Whether a graph may serve the purpose ("": what is no graph): by what it may end with."""
+        purpose, passed = self.purpose, set[str]()
+        if purpose is None:
             return True
-        flow, stops = self.machine.flow, self.machine.stops
-        if purpose.next:
-            return name != "" and flow.reaches(name, purpose.header, stops)
-        return name == "" or flow.leaves(name, purpose.header, stops)
+        ends = self.machine.flow.ends(name, self.machine.stops)
+        while purpose is not None and not purpose.next:
+            passed.add(purpose.header)
+            purpose = purpose.outer
+        return bool(ends - passed) if purpose is None else purpose.header in ends
 
     def possible(self, sides: Sequence[Datum]) -> list[Datum]:
         """Those sides of a branch that may serve the purpose."""
@@ -64,6 +65,10 @@ class Loops:
 
     def loop(self, header: GraphProto, given: Sequence[Datum]) -> Datum | Jump:
         """What comes after the last round, when the header is called with these arguments."""
+        return self._round(header, self.final(header, given), next=False)
+
+    def final(self, header: GraphProto, given: Sequence[Datum]) -> tuple[Datum, ...]:
+        """The header's arguments after the last round."""
         machine = self.machine
         arguments, states = tuple(given), machine.states
         for _ in range(UNROLLED + 1):
@@ -71,7 +76,7 @@ class Loops:
             if more is None:
                 return self._rolled(header, arguments)
             if not more:
-                return self._round(header, arguments, next=False)
+                return arguments
             outcome = self._round(header, arguments, next=True)
             assert isinstance(outcome, Jump)
             arguments = outcome.arguments
@@ -87,7 +92,7 @@ class Loops:
     def _round(self, header: GraphProto, arguments: Sequence[Datum], *, next: bool) -> Datum | Jump:
         """Run the header and what it leads to: to the next call of the header, or until that is left behind."""
         machine = self.machine
-        with machine.going_to(machine.stops | {header.name}, Purpose(header.name, next)):
+        with machine.going_to(machine.stops | {header.name}, Purpose(header.name, next, self.purpose)):
             outcome = machine.body(header, arguments)
             while isinstance(outcome, Jump) and not machine.is_stop(outcome.function):
                 names = targets(outcome.function)
@@ -111,7 +116,7 @@ class Loops:
         states = machine.states
         machine.states = dict(states)
         try:
-            with machine.going_to(machine.stops | {header.name}, self.OUTSIDE):
+            with machine.going_to(machine.stops | {header.name}, None):
                 outcome = machine.body(header, arguments)
                 return self._returns(header.name, outcome)
         finally:
@@ -130,8 +135,11 @@ class Loops:
                 return certain
             assert isinstance(function, Function) and isinstance(function.target, GraphProto)
             given = (*function.arguments, *outcome.arguments)
-            inner = machine.flow.is_loop(name, machine.stops)
-            outcome = self.loop(function.target, given) if inner else machine.body(function.target, given)
+            if machine.flow.is_loop(name, machine.stops):
+                arguments = self.final(function.target, given)
+                with machine.going_to(machine.stops | {name}, Purpose(name, False)):
+                    return self._returns(header, machine.body(function.target, arguments))
+            outcome = machine.body(function.target, given)
         return False
 
     def _certain(self, header: str, name: str) -> bool | None:
@@ -145,7 +153,9 @@ class Loops:
 
     def _choice(self, header: str, choice: Either, given: Sequence[Datum]) -> Item | bool:
         a = self.machine.a
-        sides = [choice.then, choice.otherwise]
+        sides = self.possible([choice.then, choice.otherwise])
+        if len(sides) == 1:
+            return self._returns(header, Jump(sides[0], tuple(given)))
         sure = [self._sure(header, side) for side in sides]
         match sure:
             case [True, True] | [False, False]:
@@ -175,7 +185,7 @@ class Loops:
 
     # -- a loop over data --------------------------------------------------------------------------------------------
 
-    def _rolled(self, header: GraphProto, given: tuple[Datum, ...]) -> Datum | Jump:
+    def _rolled(self, header: GraphProto, given: tuple[Datum, ...]) -> tuple[Datum, ...]:
         machine = self.machine
         a, place = machine.a, (*machine.path, header.name)
         assigned = sorted(machine.plans.states.setdefault(place, set()))
@@ -210,7 +220,7 @@ class Loops:
         finally:
             machine.branches.depth -= 1
             machine.states = before
-        return self._round(header, enter(results), next=False)
+        return enter(results)
 
     def _condition(self, test: Item | bool) -> Item:
         return self.machine.a.scalar(test, "bool") if isinstance(test, bool) else test

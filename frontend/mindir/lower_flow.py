@@ -182,6 +182,12 @@ def load(call: Call) -> Datum:
     return call.machine.current(datum) if isinstance(datum, Parameter) else datum
 
 
+@primitive("TensorMove")
+def tensor_move(call: Call) -> Datum:
+    """A tensor as it is now, whatever becomes of the parameter that it is."""
+    return call.tensor(0)
+
+
 @primitive("UpdateState")
 def update_state(call: Call) -> Datum:
     """The order of interpretation is that of the file, where what a state depends on comes before it."""

@@ -103,6 +103,8 @@ def results(machine: Interpreter, datum: Datum) -> list[Item]:
     for leaf in leaves_of(datum):
         if isinstance(leaf, Item):
             found.append(leaf)
+        elif isinstance(leaf, float):
+            found.append(machine.a.scalar(leaf, "f64"))
         elif isinstance(leaf, Parameter) or is_number(leaf):
             found.append(machine.branches.tensor(leaf))
         elif leaf is not None and not isinstance(leaf, Monad):
