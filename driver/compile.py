@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -34,7 +34,8 @@ from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
 from planish.codegen.toolchain import find_compiler, prepare_runtime
-from planish.frontend import Reading, Source, open_model
+from planish.frontend import Identified, Reading, Source, open_model
+from planish.frontend.torch import is_torch
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim, symbol_bounds
@@ -403,8 +404,10 @@ def _write_text(levels: Sequence[Level], emit: str, out: Path) -> None:
 
 
 def compile(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto | Any,
+    example_inputs: Any = None,
     *,
+    dynamic_shapes: Any = None,
     weights: str | os.PathLike[str] | None = None,
     key: bytes | None = None,
     graph: str = "",
@@ -421,7 +424,11 @@ def compile(
     tune: float = 0.0,
     tune_database: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Compile `model` (a path, the bytes of an ONNX file, or a `ModelProto`) and load it.
+    """Compile `model` (a path, the bytes of an ONNX file, a `ModelProto`, or a module of PyTorch) and load it.
+
+    A `torch.nn.Module` is exported with `example_inputs` (a tuple of arguments, or a dictionary by their names) and
+    `dynamic_shapes`, which are those of `torch.export.export`; a `torch.export.ExportedProgram` has both
+    (docs/PYTORCH.md).
 
     `weights` is a checkpoint whose tensors take the place of the model's own by name; `key` (16, 24 or 32 bytes)
     decrypts the model and its weights; `graph` is one of the graphs of a folder that holds several.
@@ -432,7 +439,7 @@ def compile(
     """
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
-    source = Path(model) if isinstance(model, str | os.PathLike) else model
+    source = _known_source(model, example_inputs, dynamic_shapes)
     reading = Reading(None if weights is None else Path(weights), key, graph)
     base = (
         threads,
@@ -456,11 +463,28 @@ def compile(
     return load(place, threads=threads)
 
 
-def _library_key(source: Path | bytes | onnx.ModelProto, options: str, reading: Reading, tuning: Tuning | None) -> str:
+def _known_source(model: Any, example_inputs: Any, dynamic_shapes: Any) -> Path | bytes | onnx.ModelProto | Source:
+    """The model as `compile_file` takes it: modules of PyTorch are exported."""
+    if is_torch(model):
+        from planish.torch_modules import source_of
+
+        return source_of(model, example_inputs, dynamic_shapes)
+    if example_inputs is not None or dynamic_shapes is not None:
+        raise PlanishError("compile: example_inputs and dynamic_shapes are for modules of PyTorch; see shapes")
+    return Path(cast(str, model)) if isinstance(model, str | os.PathLike) else model
+
+
+def _library_key(
+    source: Path | bytes | onnx.ModelProto | Source, options: str, reading: Reading, tuning: Tuning | None
+) -> str:
     """Names a compiled model by content: the model's bytes (files by path, size and time of change), how it is read,
     the options, the compiler's own sources. Of a key only its digest goes in."""
     if isinstance(source, Path):
         identity = _identity(source)
+    elif isinstance(source, Source):
+        if not isinstance(source, Identified):
+            raise PlanishError(f"{source.label}: expected a file or a module, got a source without an identity")
+        identity = source.identity()
     else:
         identity = source if isinstance(source, bytes) else source.SerializeToString(deterministic=True)
     weights = b"" if reading.weights is None else _identity(reading.weights)

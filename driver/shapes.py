@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TypeAlias
 
-from planish.frontend import Source
+from planish.frontend import Ranged, Source
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Range, symbol_bounds
@@ -134,12 +134,15 @@ def resolve(source: Source, given: Mapping[str, Given] | None, ranks: Mapping[st
     """What is asked for, by the model's inputs and symbols. Raises `PlanishError` for names that are neither, and for
     what contradicts the model."""
     shapes = Shapes()
-    if not given:
+    own: Mapping[str, tuple[int, int | None]] = source.ranges() if isinstance(source, Ranged) else {}
+    if not given and not own:
         return shapes
     inputs = source.input_types(ranks)
     resolver = _Resolver(source.label, dict(inputs), shapes)
-    for name, what in given.items():
+    for name, what in (given or {}).items():
         resolver.add(name, parse(name, what))
+    for name, (low, high) in own.items():
+        resolver.add(name, (Sizes(low, high),))
     shapes.fixed.update({name: (s.low,) for name, s in shapes.sizes.items() if s.fixed is not None})
     shapes.sizes = {name: s for name, s in shapes.sizes.items() if s.fixed is None and not s.is_open}
     count = sum(1 for _ in shapes.versions)

@@ -74,6 +74,24 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Ranged(Protocol):
+    """A source that knows which sizes its symbols may have."""
+
+    def ranges(self) -> Mapping[str, tuple[int, int | None]]:
+        """Least and most size (None: any) by symbol of its inputs."""
+        ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A source that has no file, and says itself what it is."""
+
+    def identity(self) -> bytes:
+        """What the model is, by content, for caches."""
+        ...
+
+
+@runtime_checkable
 class Weighted(Protocol):
     """A source whose weights can be those of a checkpoint instead of its own."""
 
@@ -172,4 +190,4 @@ def _check_readable(path: Path) -> None:
         raise ModelError(f"{path}: cannot read the model: {getattr(e, 'strerror', None) or e}") from e
 
 
-__all__ = ["Reading", "Source", "SourceNode", "open_model", "read_model"]
+__all__ = ["Identified", "Ranged", "Reading", "Source", "SourceNode", "Weighted", "open_model", "read_model"]

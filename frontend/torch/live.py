@@ -76,6 +76,7 @@ class _Reader:
         found: dict[str, ConstantData] = {}
         names: dict[str, str] = {}
         buffers: set[str] = set()
+        stored: set[str] = set()
         state, constants = self.exported.state_dict, self.exported.constants
         for spec in signature.input_specs:
             kind, name = str(spec.kind.name), str(spec.arg.name)
@@ -87,11 +88,13 @@ class _Reader:
                 names[name] = key
                 if kind == "BUFFER":
                     buffers.add(name)
+                if kind == "PARAMETER" or spec.persistent:
+                    stored.add(name)
             else:
                 raise UnsupportedError(
                     f"{self.label}: input {quote(name)} of kind {kind}: expected tensors and numbers"
                 )
-        program = Program(self.label, graph, ports, found, names, frozenset(buffers))
+        program = Program(self.label, graph, ports, found, names, frozenset(buffers), stored=frozenset(stored))
         self.results(signature, program)
         program.ranges = {}
         for symbol, limits in self.exported.range_constraints.items():
@@ -141,7 +144,9 @@ class _Reader:
                 user.append(result)
             elif kind == "BUFFER_MUTATION" and isinstance(result, Ref):
                 program.mutated[inputs[str(spec.target)]] = result.name
-            elif kind not in ("USER_INPUT_MUTATION", "TOKEN"):
+            elif kind == "USER_INPUT_MUTATION" and isinstance(result, Ref):
+                program.mutated[str(spec.target)] = result.name
+            elif kind != "TOKEN":
                 raise UnsupportedError(f"{self.label}: an output of kind {kind}: export for inference")
         program.outputs = list(zip(self.output_names(len(user)), user, strict=True))
 

@@ -7,7 +7,7 @@ what it is a view of: a change goes through to the tensor below, and views of th
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -16,6 +16,7 @@ from ...ir.assume import assume_equal
 from ...ir.errors import PlanishError
 from ...ir.expr import Expr
 from ..assembly import Assembly, Item, Unsupported
+from ..text import quote
 from . import aten
 from .aten.base import LOWERINGS, Build, Lowering
 from .aten.views import COPIES, VIEWS, back
@@ -87,7 +88,7 @@ class Lowerer:
         self.build = Build(assembly)
         self.build.call = self.subgraph
         self.values: dict[str, Any] = {}
-        self.mutates = any(_in_place(node.target) for node in program.graph.nodes)
+        self.mutates = any(in_place(node.target) for node in program.graph.nodes)
 
     def run(self, more: Sequence[str] = ()) -> list[Item]:
         """The results of the program, and values by name."""
@@ -105,8 +106,7 @@ class Lowerer:
     def _inputs(self) -> None:
         for name, data in self.program.constants.items():
             self.values[name] = Slot(self.a.constant(data, self.program.names[name]))
-        changed = self._changed_buffers()
-        for name in changed:
+        for name in changed(self.program, self.program.buffers):
             data = self.program.constants[name]
             self.values[name] = Slot(self.a.state(self.program.names[name], data))
         plain = {d.symbol for p in self.program.ports for d in p.shape or () if isinstance(d, Expr) and d.symbol}
@@ -123,24 +123,8 @@ class Lowerer:
                 if isinstance(said, Expr) and not said.symbol and said.symbols() <= plain:
                     assume_equal(own, said.substitute(self.a.symbols.equal))
 
-    def _changed_buffers(self) -> list[str]:
-        changed = set(self.program.mutated)
-        if self.mutates:
-            aliases: dict[str, str] = {}
-            for node in self.program.graph.nodes:
-                base = _first(node)
-                if base is None:
-                    continue
-                root = aliases.get(base, base)
-                if _in_place(node.target) and root in self.program.buffers:
-                    changed.add(root)
-                if _in_place(node.target) or node.target in VIEWS:
-                    for out in _names(node.outputs):
-                        aliases[out] = root
-        return [name for name in self.program.constants if name in changed]
-
     def _states(self) -> None:
-        for name in self._changed_buffers():
+        for name in changed(self.program, self.program.buffers):
             value = self.values[self.program.mutated.get(name, name)]
             if isinstance(value, Slot):
                 initial = self.program.constants[name]
@@ -175,9 +159,9 @@ class Lowerer:
         if node.target in _IGNORED:
             return
         lower, target = LOWERINGS.get(node.target), node.target
-        written = _in_place(target)
+        written = in_place(target)
         if written and lower is None:
-            target = _functional(target)
+            target = functional(target)
             lower = LOWERINGS.get(target)
         if lower is None:
             raise Unsupported("planish has no lowering of this operator", ONNX_ROUTE)
@@ -272,14 +256,15 @@ class Lowerer:
         return [self._value(r, values) for r in graph.results]
 
 
-def _in_place(target: str) -> bool:
+def in_place(target: str) -> bool:
     """Whether an operator changes its first argument: `aten.add_.Tensor`."""
     space, _, rest = target.partition(".")
     name = rest.partition(".")[0]
     return space == "aten" and ((name.endswith("_") and not name.endswith("__")) or name.startswith("__i"))
 
 
-def _functional(target: str) -> str:
+def functional(target: str) -> str:
+    """The operator that gives what one that works in place leaves behind."""
     space, name, overload = (*target.split("."), "")[:3]
     plain = name[:-1] if not name.startswith("__i") else f"__{name[3:]}"
     return f"{space}.{plain}.{overload}"
@@ -311,4 +296,43 @@ def _names(outputs: Sequence[object]) -> list[str]:
     return found
 
 
-__all__ = ["Lowerer"]
+def unsupported(program: Program) -> list[str]:
+    """The operators of a program, branches included, that have no lowering."""
+    found: set[str] = set()
+
+    def visit(graph: Graph) -> None:
+        for node in graph.nodes:
+            name = functional(node.target) if in_place(node.target) else node.target
+            if name not in LOWERINGS and node.target not in LOWERINGS and node.target not in _IGNORED:
+                found.add(node.target)
+            for argument in (*node.inputs.values(), *node.args):
+                if isinstance(argument, Graph):
+                    visit(argument)
+
+    visit(program.graph)
+    return sorted(found)
+
+
+def changed(program: Program, names: Collection[str]) -> list[str]:
+    """Those of `names` that operations of the program change in place, in the order of its inputs."""
+    found = set(program.mutated)
+    roots: dict[str, str] = {}
+    for node in program.graph.nodes:
+        base = _first(node)
+        if base is None:
+            continue
+        root = roots.get(base, base)
+        if in_place(node.target):
+            found.add(root)
+        if in_place(node.target) or node.target in VIEWS:
+            roots.update(dict.fromkeys(_names(node.outputs), root))
+    return [name for name in program.graph.inputs if name in found and name in names]
+
+
+def changed_inputs(program: Program) -> list[str]:
+    """Notes on inputs that PyTorch changes in place, which compiled code does not."""
+    names = changed(program, {p.name for p in program.ports})
+    return [f"input {quote(name)} is changed in place by PyTorch; here it stays as it is" for name in names]
+
+
+__all__ = ["ONNX_ROUTE", "Lowerer", "changed", "changed_inputs", "functional", "in_place", "unsupported"]

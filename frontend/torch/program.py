@@ -60,7 +60,8 @@ class Port:
 class Program:
     """A whole exported program. `ports` are the user's inputs in the order of the flattened arguments, `constants` what
     parameters, buffers and lifted tensors hold, by the name of their input (`names`: as the module calls them);
-    `mutated` maps buffers (names of inputs) to what they become, `outputs` are the user's results with their names,
+    `stored` are those that a state dict has,
+    `mutated` maps buffers and inputs to what they become, `outputs` are the user's results with their names,
     `ranges` the sizes that symbols may have (None: any)."""
 
     label: str
@@ -71,6 +72,7 @@ class Program:
     buffers: frozenset[str]
     mutated: dict[str, str] = field(default_factory=dict[str, str])
     outputs: list[tuple[str, object]] = field(default_factory=list[tuple[str, object]])
+    stored: frozenset[str] = frozenset()
     ranges: dict[str, tuple[int, int | None]] = field(default_factory=dict[str, "tuple[int, int | None]"])
     producer: str = ""
     sha256: str = ""

@@ -76,6 +76,7 @@ class _Reader:
         found: dict[str, ConstantData] = {}
         names: dict[str, str] = {}
         buffers: set[str] = set()
+        stored: set[str] = set()
         metas, numbers = module["graph"]["tensor_values"], module["graph"]["sym_int_values"]
         for spec in cast("list[Json]", module["signature"]["input_specs"]):
             kind, body = _only(spec)
@@ -93,11 +94,15 @@ class _Reader:
                 found[name], names[name] = table[key], key
                 if kind == "buffer":
                     buffers.add(name)
+                if kind == "parameter" or body.get("persistent"):
+                    stored.add(name)
             else:
                 raise UnsupportedError(
                     f"{self.where}: an input of kind {quote(kind)}: planish takes tensors and numbers"
                 )
-        program = Program(self.archive.path.name, graph, ports, found, names, frozenset(buffers))
+        program = Program(
+            self.archive.path.name, graph, ports, found, names, frozenset(buffers), stored=frozenset(stored)
+        )
         self.results(module, program)
         program.ranges = self.ranges()
         program.producer = f"torch {self.whole.get('torch_version', '')}"
@@ -114,8 +119,8 @@ class _Reader:
                 user.append(result)
             elif kind == "buffer_mutation" and isinstance(result, Ref):
                 program.mutated[by_key[str(body["buffer_name"])]] = result.name
-            elif kind == "user_input_mutation":
-                continue
+            elif kind == "user_input_mutation" and isinstance(result, Ref):
+                program.mutated[str(body["user_input_name"])] = result.name
             elif kind != "token":
                 raise UnsupportedError(f"{self.where}: an output of kind {quote(kind)}: export for inference")
         entry = next((e for e in module["module_call_graph"] if not e["fqn"]), None)
@@ -146,9 +151,7 @@ class _Reader:
             if meta["tensor_meta"] is None:
                 continue  # an object: refused where the graph uses it
             if meta["use_pickle"]:
-                raise UnsupportedError(
-                    f"{where}: stored as a pickle: expected a tensor of PyTorch's own class"
-                )
+                raise UnsupportedError(f"{where}: stored as a pickle: expected a tensor of PyTorch's own class")
             about = cast(Json, meta["tensor_meta"])
             shape, strides = (tuple(int(d["as_int"]) for d in about[f]) for f in ("sizes", "strides"))
             offset = int(about["storage_offset"]["as_int"])

@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ...ir.constants import ConstantData
 from ...ir.core import Module
-from ...ir.errors import ModelError
 from ...ir.expr import Expr
 from ...ir.types import Type
 from .. import SourceNode
 from ..assembly import Assembly, Input, Item, assembled, input_types
 from ..text import quote
-from .lower import Lowerer
+from .lower import Lowerer, changed_inputs, in_place
 from .program import Program, Ref
+
+if TYPE_CHECKING:
+    from ..checkpoints import Checkpoint
 
 
 class TorchSource:
     """An exported program that has been opened, and can be read several times."""
 
-    def __init__(self, program: Program, more: Sequence[str] = ()) -> None:
+    def __init__(self, program: Program, more: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
         self._program = program
+        self._notes = tuple(notes)
         self._more = tuple(more)
         self.label = program.label
 
@@ -35,16 +37,26 @@ class TorchSource:
         return TorchSource(read_pt2(path))
 
     @staticmethod
-    def of(exported: Any, label: str = "") -> TorchSource:
-        """A live `torch.export.ExportedProgram`."""
+    def of(exported: Any, label: str = "", names: Mapping[str, str] | None = None) -> TorchSource:
+        """A live `torch.export.ExportedProgram`; `names` are what symbols are called instead of PyTorch's names."""
         from .live import read_exported
 
-        return TorchSource(read_exported(exported, label or "ExportedProgram"))
+        return TorchSource(read_exported(exported, label or "ExportedProgram", names))
 
     @property
     def program(self) -> Program:
         """The program as plain data."""
         return self._program
+
+    def identity(self) -> bytes:
+        """What the program is, by content: its graph, and digests of its weights."""
+        weights = {self._program.names[name]: data.digest() for name, data in self._program.constants.items()}
+        return repr((self._program.sha256, sorted(weights.items()), sorted(self._program.ranges.items()))).encode()
+
+    @property
+    def mutates(self) -> bool:
+        """Whether the program changes tensors in place."""
+        return any(in_place(node.target) for node in self._program.graph.nodes)
 
     def unranked(self) -> list[str]:
         """Programs know the ranks of all inputs."""
@@ -67,7 +79,9 @@ class TorchSource:
     def ranges(self) -> dict[str, tuple[int, int | None]]:
         """The sizes that symbols of inputs may have, as the program was exported for."""
         names = {d.symbol for p in self._program.ports for d in p.shape or () if isinstance(d, Expr) and d.symbol}
-        return {name: limits for name, limits in self._program.ranges.items() if name in names}
+        # PyTorch takes sizes of 0 and 1 out because it would specialise for them; here they are like any other.
+        found = {name: (low if low > 2 else 0, high) for name, (low, high) in self._program.ranges.items()}
+        return {name: limits for name, limits in found.items() if name in names and limits != (0, None)}
 
     def read(
         self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
@@ -77,7 +91,12 @@ class TorchSource:
         def build(assembly: Assembly) -> list[Item]:
             return Lowerer(self._program, assembly).run(self._more)
 
-        attributes = {"name": self._program.label, "producer": self._program.producer, "sha256": self._program.sha256}
+        program = self._program
+        attributes: dict[str, object] = {
+            "name": program.label.removesuffix(".pt2"), "producer": program.producer, "sha256": program.sha256
+        }  # fmt: skip
+        if notes := (*self._notes, *changed_inputs(program)):
+            attributes["notes"] = notes
         outputs = [*(name for name, _ in self._program.outputs), *self._more]
         return assembled(
             self.label, self._inputs(), build, outputs=outputs, attributes=attributes, shapes=shapes, ranks=ranks
@@ -95,25 +114,20 @@ class TorchSource:
 
     def with_outputs(self, names: Sequence[str]) -> TorchSource:
         """The same program with more outputs."""
-        return TorchSource(self._program, (*self._more, *names))
+        return TorchSource(self._program, (*self._more, *names), self._notes)
 
-    def with_weights(self, tensors: Mapping[str, ConstantData]) -> TorchSource:
-        """The same program with other parameters and buffers, by the names that the module has for them. Raises
-        `ModelError` where one is missing or does not fit."""
-        constants = dict(self._program.constants)
-        problems: list[str] = []
-        for name, key in self._program.names.items():
-            old, new = constants[name], tensors.get(key)
-            if new is None:
-                problems.append(f"{quote(key)} is missing")
-            elif (new.shape, new.dtype) != (old.shape, old.dtype):
-                problems.append(f"{quote(key)}: expected {old.type}, got {new.type}")
-            else:
-                constants[name] = new
-        if problems:
-            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-            raise ModelError(f"{self.label}: the weights do not fit: {shown}")
-        return TorchSource(replace(self._program, constants=constants), self._more)
+    def with_weights(self, checkpoint: Checkpoint) -> TorchSource:
+        """The same program with parameters and buffers of a checkpoint, by the names that the module has for them.
+        Raises one `ModelError` that lists all that is missing or does not fit."""
+        from ..checkpoints import matched
+
+        program = self._program
+        # Buffers that are not persistent, and constants of the graph, are in no state dict.
+        optional = [k for name, k in program.names.items() if name not in program.stored]
+        wanted = {key: program.constants[name].type for name, key in program.names.items()}
+        found = matched(wanted, checkpoint, self.label, optional)
+        constants = {name: found.tensors.get(program.names[name], old) for name, old in program.constants.items()}
+        return TorchSource(replace(program, constants=constants), self._more, (*self._notes, *found.notes))
 
 
 def _refs(arguments: Sequence[object]) -> list[str]:
@@ -126,9 +140,4 @@ def _refs(arguments: Sequence[object]) -> list[str]:
     return found
 
 
-def is_exported(model: object) -> bool:
-    """Whether something is a `torch.export.ExportedProgram`; torch is not imported for that."""
-    return any(c.__name__ == "ExportedProgram" and c.__module__.startswith("torch.") for c in type(model).__mro__)
-
-
-__all__ = ["TorchSource", "is_exported"]
+__all__ = ["TorchSource"]
