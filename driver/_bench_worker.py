@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from planish._requests import serve
 from planish.arrays import read_inputs, save_npz
 from planish.contestants import CONTESTANTS, Contestant, Planish
 from planish.quiet import Moment, wait_for_idle
+
+if TYPE_CHECKING:
+    from planish.frontend import Reading
 
 Array = NDArray[Any]
 
@@ -42,18 +45,21 @@ class Worker:
         self.execute: Callable[[], object] = lambda: None
         self.threads = 1
 
-    def compile(
-        self, model: str, output: str, threads: int, weights: str = "", key: str = "", graph: str = ""
-    ) -> dict[str, Any]:
+    def compile(self, model: str, output: str, threads: int, reading: dict[str, str]) -> dict[str, Any]:
         """Compile a model with planish into a shared library, all kernels anew."""
         from planish.compile import compile_file
-        from planish.frontend import Reading
-
-        reading = Reading(Path(weights) if weights else None, bytes.fromhex(key) if key else None, graph)
 
         start = time.perf_counter()
-        compile_file(Path(model), Path(output), reading=reading, emit="lib", threads=threads, cache=False)
+        compile_file(Path(model), Path(output), reading=_reading(reading), emit="lib", threads=threads, cache=False)
         return {"compile_s": time.perf_counter() - start}
+
+    def export(self, model: str, output: str, reading: dict[str, str]) -> dict[str, Any]:
+        """Write a model of another format as ONNX."""
+        from planish.as_onnx import write_as_onnx
+        from planish.frontend import open_model
+
+        write_as_onnx(open_model(Path(model), _reading(reading)), Path(output))
+        return {}
 
     def open(self, contestant: str, file: str, threads: int) -> dict[str, Any]:
         """Make the model ready to run; `seconds` is what that took, importing the contestant's package not included."""
@@ -116,6 +122,13 @@ class Worker:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), "0")
         return {"peak_rss_mb": int(peak) / 1024}
+
+
+def _reading(given: dict[str, str]) -> Reading:
+    from planish.frontend import Reading
+
+    weights, key = given["weights"], given["key"]
+    return Reading(Path(weights) if weights else None, bytes.fromhex(key) if key else None, given["graph"])
 
 
 def _plain(value: Array) -> Array:

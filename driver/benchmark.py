@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planish.arrays import write_outputs
+from planish.as_onnx import is_onnx
 from planish.contestants import CONTESTANTS
 from planish.frontend import Reading
 from planish.ir.errors import PlanishError
@@ -173,13 +174,17 @@ def measure(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="planish-bench-")))
         processes = [stack.enter_context(Process(name, threads)) for name in ("planish", *against)]
+        reading = reading or Reading()
+        shared = file if is_artifact else _for_others(file, against, scratch, reading)
         results: list[Result] = []
+        seconds: float | None = None
         for process in processes:
             say(f"preparing {process.name}")
-            compiled = file if is_artifact else scratch / "model.so"
-            results.append(
-                _prepare(process, file, scratch / "inputs.npz", compiled, threads, inputs, reading or Reading())
-            )
+            taken = (file if is_artifact else scratch / "model.so") if process.name == "planish" else shared
+            assert taken is not None
+            if process.name == "planish" and not is_artifact:
+                seconds = _compiled(file, taken, threads, reading)
+            results.append(_prepare(process, taken, scratch / "inputs.npz", threads, inputs))
         say("warming up")
         turns = _turns(processes, runs)
         if runs is None:  # who asks for a few runs wants a quick look
@@ -194,39 +199,43 @@ def measure(
                 result.wall_s += answer["wall_s"]
         for process, result in zip(processes, results, strict=True):
             result.peak_rss_mb = process.ask("memory")["peak_rss_mb"]
-        if not is_artifact:
-            _compare(processes, results, file, scratch)
+        results[0].compile_s = seconds
+        if shared is not None and not is_artifact:
+            _compare(processes, results, shared, scratch)
         return results
 
 
-def _prepare(
-    process: Process,
-    file: Path,
-    archive: Path,
-    compiled: Path,
-    threads: int,
-    inputs: dict[str, Array],
-    reading: Reading,
-) -> Result:
-    """Compile into `compiled` (planish, unless that is `file`), open, write the inputs into `archive` if there are none
-    yet, run once."""
+def _for_others(file: Path, against: Sequence[str], scratch: Path, reading: Reading) -> Path | None:
+    """What the other contestants take: the model, or the same as ONNX; None where there is neither and nobody asks."""
+    if is_onnx(file, reading):
+        return file
+    exported = scratch / "model.onnx"
+    try:
+        with Process("planish") as writer:
+            writer.ask("export", model=str(file), output=str(exported), reading=_facts(reading))
+    except BenchError:
+        if against:
+            raise
+        return None
+    return exported
+
+
+def _compiled(file: Path, out: Path, threads: int, reading: Reading) -> float:
+    """Compile, and give the seconds: in a process of its own, or the compiler's memory would count as the runtime's."""
+    with Process("planish") as compiler:
+        answer = compiler.ask("compile", model=str(file), output=str(out), threads=threads, reading=_facts(reading))
+    return float(answer["compile_s"])
+
+
+def _facts(reading: Reading) -> dict[str, str]:
+    key = "" if reading.key is None else reading.key.hex()
+    return {"weights": str(reading.weights or ""), "key": key, "graph": reading.graph}
+
+
+def _prepare(process: Process, file: Path, archive: Path, threads: int, inputs: dict[str, Array]) -> Result:
+    """Open, write the inputs into `archive` if there are none yet, run once."""
     result = Result(process.name)
-    opened = file
-    if process.name == "planish" and compiled != file:
-        opened = compiled
-        # A process of its own, or the compiler's memory would count as the runtime's.
-        with Process("planish") as compiler:
-            answer = compiler.ask(
-                "compile",
-                model=str(file),
-                output=str(opened),
-                threads=threads,
-                weights=str(reading.weights or ""),
-                key="" if reading.key is None else reading.key.hex(),
-                graph=reading.graph,
-            )
-            result.compile_s = answer["compile_s"]
-    answer = process.ask("open", contestant=process.name, file=str(opened.resolve()), threads=threads)
+    answer = process.ask("open", contestant=process.name, file=str(file.resolve()), threads=threads)
     result.version, result.precision = answer["version"], answer["precision"]
     result.load_ms = answer["seconds"] * 1e3
     if process.name != "planish":

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from planish._lower import Options, available_threads, lower
+from planish.as_onnx import write_as_onnx
 from planish.codegen.llvm.target import targets_for
 from planish.compile import compile_file
 from planish.frontend import Source, SourceNode
@@ -193,6 +194,22 @@ class OnnxRuntimeSide(Side):
         present = {o.name for o in proto.graph.output}
         proto.graph.output.extend(self.onnx.ValueInfoProto(name=name) for name in names if name not in present)
         return proto.SerializeToString()
+
+
+class ExportedSide(OnnxRuntimeSide):
+    """ONNX Runtime on a model of another format, which is written as ONNX for it."""
+
+    def __init__(self, source: Source, inputs: Values, asked: Shapes, ranks: Mapping[str, int] | None = None) -> None:
+        super().__init__(Path(source.label), inputs)
+        self.source, self.shapes, self.ranks = source, asked.fixed, ranks
+
+    def run(self, names: Sequence[str]) -> Values:
+        """Write the model with these outputs, and run it."""
+        with tempfile.TemporaryDirectory(prefix="planish-compare-") as folder:
+            self.model = Path(folder) / "model.onnx"
+            write_as_onnx(self.source.with_outputs(names), self.model, shapes=self.shapes, ranks=self.ranks)
+            found = super().run(())
+        return {name: found[name] for name in names} if names else found
 
 
 # -- differences ----------------------------------------------------------------------------------------------------

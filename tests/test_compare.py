@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from _mindir import dense
 from onnx_models import info, make, node
 
 from planish import cli
 from planish._lower import Options
+from planish.benchmark import measure
 from planish.comparison import Comparison, PlanishSide, ReferenceSide, Search, compare, difference
 from planish.frontend import open_model
 from planish.ir.core import Graph
@@ -133,6 +135,27 @@ def test_the_command_exits_with_0_if_all_is_well(tmp_path: Path, capsys: pytest.
     assert (status, error) == (0, "")
     assert (facts["fits"], facts["first"]) == (True, None)
     assert [d["name"] for d in facts["outputs"]] == ["y"]
+
+
+def test_a_model_of_another_format_is_written_as_onnx_for_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "dense.mindir"
+    file.write_bytes(dense())
+    status = cli.main(["compare", str(file), "--threads", "1", "--layers", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert (status, facts["fits"], facts["against"]) == (0, True, "onnxruntime")
+    assert len(facts["layers"]) >= 1
+
+
+def test_the_others_of_a_bench_get_a_model_of_another_format_as_onnx(tmp_path: Path) -> None:
+    file = tmp_path / "dense.mindir"
+    file.write_bytes(dense())
+    found = measure(
+        file, is_artifact=False, against=["onnxruntime"], threads=1, runs=1, inputs={}, say=lambda text: None
+    )
+    assert [r.name for r in found] == ["planish", "onnxruntime"]
+    assert all(r.max_rel_err is not None and r.max_rel_err < 1e-5 for r in found)
 
 
 def test_differences_are_relative_and_see_what_is_not_finite() -> None:

@@ -75,25 +75,27 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare, show what was found, and say what is wrong."""
     from planish._lower import Options
     from planish.arrays import read_inputs
-    from planish.comparison import BUDGET, OnnxRuntimeSide, PlanishSide, ReferenceSide, compare
+    from planish.as_onnx import is_onnx
+    from planish.comparison import BUDGET, ExportedSide, OnnxRuntimeSide, PlanishSide, ReferenceSide, compare
     from planish.frontend import open_model
     from planish.ir.errors import PlanishError
     from planish.shapes import read_general
 
-    if arguments.weights and arguments.against == "onnxruntime":
-        raise PlanishError("compare: ONNX Runtime takes no --weights: give --against reference")
-    source = open_model(arguments.model, reading_of(arguments))
+    reading = reading_of(arguments)
+    source = open_model(arguments.model, reading)
     shapes: dict[str, Any] = dict(arguments.shapes)
     given = read_inputs(arguments.input, arguments.inputs)
     ranks = {name: given[name].ndim for name in source.unranked() if name in given} | dict(arguments.ranks)
     module, asked = read_general(source, shapes, ranks)
     inputs = given or random_inputs(module, asked)
     options = Options(arguments.cpu, arguments.opt, arguments.threads, arguments.passes, tuple(arguments.disable))
-    against: Side = (
-        OnnxRuntimeSide(arguments.model, inputs)
-        if arguments.against == "onnxruntime"
-        else ReferenceSide(source, inputs, asked, ranks)
-    )
+    against: Side
+    if arguments.against == "reference":
+        against = ReferenceSide(source, inputs, asked, ranks)
+    elif is_onnx(arguments.model, reading):
+        against = OnnxRuntimeSide(arguments.model, inputs)
+    else:
+        against = ExportedSide(source, inputs, asked, ranks)
     with progress(f"comparing {arguments.model.name}") as say:
         result = compare(
             source,

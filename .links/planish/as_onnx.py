@@ -1,0 +1,1 @@
+../../driver/as_onnx.py
