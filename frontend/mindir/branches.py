@@ -93,6 +93,8 @@ class Branches:
         self.machine = machine
         self.depth = 0
         """Regions around what is read now."""
+        self.joins: frozenset[str] = frozenset()
+        """Graphs among the machine's stops that branches around go on with; the others are headers of loops."""
 
     def either(self, function: Either, given: Sequence[Datum]) -> Outcome:
         """A call of one of two functions. Where both go on with the same graph, that is left to the caller."""
@@ -107,8 +109,12 @@ class Branches:
 
         def side(target: Datum) -> Callable[[], Outcome]:
             def run() -> Outcome:
-                with machine.going_to(stops, machine.loops.purpose):
-                    return machine.run(target, given)
+                outer, self.joins = self.joins, self.joins | stops.difference(machine.stops)
+                try:
+                    with machine.going_to(stops, machine.loops.purpose):
+                        return machine.run(target, given)
+                finally:
+                    self.joins = outer
 
             return run
 

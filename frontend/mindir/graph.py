@@ -166,8 +166,12 @@ class Interpreter:
 
     def apply(self, function: Datum, given: Sequence[Datum]) -> Datum:
         """What a function gives for these arguments behind those that are bound to it."""
-        with self.going_to(frozenset(), None):
-            result = self.run(function, given)
+        joins, self.branches.joins = self.branches.joins, frozenset()
+        try:
+            with self.going_to(frozenset(), None):
+                result = self.run(function, given)
+        finally:
+            self.branches.joins = joins
         assert not isinstance(result, Jump)
         return result
 

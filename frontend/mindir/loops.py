@@ -50,7 +50,7 @@ class Loops:
         purpose, passed = self.purpose, set[str]()
         if purpose is None:
             return True
-        ends = self.machine.flow.ends(name, self.machine.stops)
+        ends = self.machine.flow.ends(name, self.machine.stops - self.machine.branches.joins)
         while purpose is not None and not purpose.next:
             passed.add(purpose.header)
             purpose = purpose.outer
