@@ -17,10 +17,9 @@ import numpy as np
 from planish._atomic import written_beside
 from planish._collecting import few_collections
 from planish._lower import Options, available_threads, lower
-from planish._results import sources_digest
 from planish._selftest import golden_test
 from planish._version import __version__
-from planish.codegen.cache import Cache, digest
+from planish.codegen.cache import Cache
 from planish.codegen.link import Emit, link
 from planish.codegen.llvm.compile import (
     CompiledKernels,
@@ -34,8 +33,8 @@ from planish.codegen.llvm.descriptor import MAIN
 from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
 from planish.codegen.toolchain import find_compiler, prepare_runtime
-from planish.frontend import Identified, Reading, Source, open_model
-from planish.frontend.torch import is_torch
+from planish.frontend import Reading, Source, open_model
+from planish.identity import known_source, library_key
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim, symbol_bounds
@@ -439,7 +438,7 @@ def compile(
     """
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
-    source = _known_source(model, example_inputs, dynamic_shapes)
+    source = known_source(model, example_inputs, dynamic_shapes)
     reading = Reading(None if weights is None else Path(weights), key, graph)
     base = (
         threads,
@@ -453,7 +452,7 @@ def compile(
     )
     database = None if tune_database is None else Path(tune_database)
     tuning = Tuning.of(tune, database, None)
-    place = Cache("models").folder / f"{_library_key(source, repr(base), reading, tuning)}.so"
+    place = Cache("models").folder / f"{library_key(source, repr(base), reading, tuning)}.so"
     if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
         compile_file(
             source, place, reading=reading, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes,
@@ -461,41 +460,3 @@ def compile(
             tune_database=database,
         )  # fmt: skip
     return load(place, threads=threads)
-
-
-def _known_source(model: Any, example_inputs: Any, dynamic_shapes: Any) -> Path | bytes | onnx.ModelProto | Source:
-    """The model as `compile_file` takes it: modules of PyTorch are exported."""
-    if is_torch(model):
-        from planish.torch_modules import source_of
-
-        return source_of(model, example_inputs, dynamic_shapes)
-    if example_inputs is not None or dynamic_shapes is not None:
-        raise PlanishError("compile: example_inputs and dynamic_shapes are for modules of PyTorch; see shapes")
-    return Path(cast(str, model)) if isinstance(model, str | os.PathLike) else model
-
-
-def _library_key(
-    source: Path | bytes | onnx.ModelProto | Source, options: str, reading: Reading, tuning: Tuning | None
-) -> str:
-    """Names a compiled model by content: the model's bytes (files by path, size and time of change), how it is read,
-    the options, the compiler's own sources. Of a key only its digest goes in."""
-    if isinstance(source, Path):
-        identity = _identity(source)
-    elif isinstance(source, Source):
-        if not isinstance(source, Identified):
-            raise PlanishError(f"{source.label}: expected a file or a module, got a source without an identity")
-        identity = source.identity()
-    else:
-        identity = source if isinstance(source, bytes) else source.SerializeToString(deterministic=True)
-    weights = b"" if reading.weights is None else _identity(reading.weights)
-    secret = "" if reading.key is None else digest("key", reading.key, identity)
-    measured = repr(tuning.identity) if tuning else ""
-    return digest(identity, weights, secret, reading.graph, options, measured, __version__, sources_digest())
-
-
-def _identity(file: Path) -> bytes:
-    try:
-        info = file.stat()
-    except OSError as e:
-        raise PlanishError(f"{file}: cannot be read: {e.strerror}") from e
-    return f"{file.resolve()} {info.st_size} {info.st_mtime_ns}".encode()

@@ -1,0 +1,1 @@
+../../driver/_folders.py
