@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from planish.frontend import Reading, Source
     from planish.shapes import Given
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "mindir")
 
 
 @dataclass
@@ -66,7 +66,9 @@ def export(
         raise PlanishError(f"{log_text(str(out))}: expected a file to write, got a folder")
     module = read(model, shapes, ranks, reading)
     try:
-        return write_onnx(module, out, external)
+        if target == "onnx":
+            return write_onnx(module, out, external)
+        return write_mindir(module, out, encrypt)
     except OSError as e:
         raise PlanishError(f"{log_text(str(e.filename or out))}: {e.strerror or e}") from e
 
@@ -126,4 +128,18 @@ def write_onnx(module: Module, out: Path, external: bool = False) -> ExportRepor
     return report
 
 
-__all__ = ["FORMATS", "ExportReport", "export", "read", "write_onnx"]
+def write_mindir(module: Module, out: Path, key: bytes | None = None) -> ExportReport:
+    """A module in tensor form as a MindIR file. Raises `UnsupportedError` and `OSError`."""
+    from planish.writers.mindir import MindirModel, encrypt
+
+    written = MindirModel(module, __version__)
+    message = written.message()
+    with written_beside(out) as target, target.open("wb") as file:
+        if key is None:
+            message.write(file)
+        else:
+            encrypt(message.pieces(), file, key)
+    return ExportReport("mindir", {str(out): out.stat().st_size}, written.count)
+
+
+__all__ = ["FORMATS", "ExportReport", "export", "read", "write_mindir", "write_onnx"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.core import REGISTRY, Op
-from ...ir.ops import activation, arith, elementary, float8
+from ...ir.ops import activation, arith, float8
 from ...ir.ops.base import Elementwise
 from ...ir.types import DTYPES, is_float
 from .graph import WRITERS, Scope, Tensor, writes
@@ -135,13 +135,6 @@ def _halved(scope: Scope, x: Tensor, by: Tensor) -> Tensor:
 def not_less(scope: Scope, x: Tensor, y: Tensor) -> Tensor:
     """`x >= y`."""
     return scope.node("GreaterOrEqual", x, y, dtype="bool")
-
-
-@writes(elementary.Quotient)
-def quotient(scope: Scope, op: elementary.Quotient) -> Tensor:
-    """Div by a number."""
-    x = scope.of(op.x)
-    return scope.node("Div", x, scope.like(op.divisor, x))
 
 
 @writes(arith.Cast)
