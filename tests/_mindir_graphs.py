@@ -109,6 +109,8 @@ class File:
     def model(self) -> ModelFile:
         """The file."""
         main, *functions = self.graphs
+        made = [n.output for g in self.graphs for n in g.nodes]
+        assert len(made) == len(set(made)), "names are global: two nodes have the same one"
         return ModelFile(
             "net", None, "1.1", 3, "2.10.0", "MindSpore", main, tuple(functions), self.primitives, (), {}, "",
         )  # fmt: skip

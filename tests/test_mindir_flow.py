@@ -118,6 +118,14 @@ def test_recursion_over_data_is_refused() -> None:
         file.module()
 
 
+def test_recursion_without_an_end_is_refused() -> None:
+    file = File()
+    file.graph("main", {"x": f32(2)}, [("y", "call f", "x")], "y")
+    file.graph("f", ["a"], [("b", "call f", "a"), ("c", "Neg", "b")], "c")
+    with pytest.raises(UnsupportedError, match="calls inside of one another"):
+        file.module()
+
+
 # -- branches ----------------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +307,45 @@ def test_loops_may_be_inside_of_loops() -> None:
         for i in range(n):
             x = (x + i) * 2
         np.testing.assert_array_equal(file.run(x0=X, n0=whole(n))[0], -x)
+
+
+def test_a_loop_inside_of_a_loop_may_return() -> None:
+    """`while i < n: j = 0; while j < n: if j > i: break; x += 1; j += 1; if x0 > 12: return x; ... x *= 2; i += 1`."""
+    file = File()
+    loop(file)
+    file.graph("body", ["bx", "bi", "bn"], [("br", "call inner", "bx", whole(0), "bi", "bn")], "br")
+    file.graph("inner", ["ix", "j", "ii", "im"], [
+        ("imore", "Less", "j", "im"), ("ib", "Partial", "step", "ix", "j", "ii", "im"),
+        ("ie", "Partial", "end", "ix", "ii", "im"), ("is", "Switch", "imore", "ib", "ie"), ("ir", "call is"),
+    ], "ir")  # fmt: skip
+    file.graph("step", ["tx", "tj", "ti", "tn"], [
+        ("past", "Greater", "tj", "ti"), ("t1", "Partial", "end", "tx", "ti", "tn"),
+        ("t2", "Partial", "go", "tx", "tj", "ti", "tn"), ("ts", "Switch", "past", "t1", "t2"), ("tr", "call ts"),
+    ], "tr")  # fmt: skip
+    file.graph("go", ["gx", "gj", "gi", "gn"], [
+        ("gx2", "Add", "gx", scalar(1)), ("gj2", "Add", "gj", whole(1)), ("gsum", "ReduceSum", "gx2", (), False, False),
+        ("big", "Greater", "gsum", scalar(12)), ("g1", "Partial", "give", "gx2"),
+        ("g2", "Partial", "inner", "gx2", "gj2", "gi", "gn"), ("gs", "Switch", "big", "g1", "g2"), ("gr", "call gs"),
+    ], "gr")  # fmt: skip
+    file.graph("give", ["vx"], [], "vx")
+    file.graph("end", ["ex", "ei", "en"], [
+        ("ex2", "Mul", "ex", scalar(2)), ("ei2", "Add", "ei", whole(1)), ("er", "call header", "ex2", "ei2", "en"),
+    ], "er")  # fmt: skip
+
+    def expected(n: int) -> np.ndarray:
+        x = X
+        for i in range(n):
+            for j in range(n):
+                if j > i:
+                    break
+                x = x + 1
+                if x.sum() > 12:
+                    return x
+            x = x * 2
+        return -x
+
+    for n in (0, 1, 2, 3, 6):
+        np.testing.assert_array_equal(file.run(x0=X, n0=whole(n))[0], expected(n))
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------
