@@ -313,7 +313,10 @@ class Interpreter:
         if name not in PRIMITIVES:
             raise Unsupported("planish has no lowering for this primitive")
         abstract = None if node is None else node.abstract
-        return PRIMITIVES[name](Call(self, self.a, target, given, label, abstract))
+        try:
+            return PRIMITIVES[name](Call(self, self.a, target, given, label, abstract))
+        except (IndexError, ValueError) as e:  # lowerings take it that lists of numbers are as long as they must be
+            raise ModelError(f"{self.a.label}: {label}: arguments of {name} that do not fit each other ({e})") from e
 
     # -- the model ---------------------------------------------------------------------------------------------------
 

@@ -237,6 +237,9 @@ small("calls of 2^40 nodes", "large|nodes|calls|many|deep", [call("f0", "main:x"
 small("a function with too few arguments", "argument", [call("f")],
       functions=[graph("f", [relu("f:a", "f:b")], [info("f:a", "f32", 2, 3)], ["f:b"])])  # fmt: skip
 small("a number that is called", "call|function", [constant("c", 3), node("REF::c", ["main:x"], "main:y")])
+small("begins and sizes of another number", "arguments of Slice that do not fit", [
+    constant("b", (0, 0, 0)), constant("s", (1, 1)), node("REF::Slice:1", ["main:x", "b", "s"], "main:y"),
+], primitives=[primitive("Slice:1", "Slice")])  # fmt: skip
 small("an output that is a function", "function|closure|tensor", [], "f",
       functions=[graph("f", [relu("f:a", "f:b")], [info("f:a", "f32", 2, 3)], ["f:b"])])  # fmt: skip
 small("an output that is a monad", "tensor|monad|results|outputs", [constant("u", MONAD)], "u")
