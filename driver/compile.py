@@ -19,7 +19,6 @@ from planish._collecting import few_collections
 from planish._lower import Options, available_threads, lower
 from planish._selftest import golden_test
 from planish._version import __version__
-from planish.codegen.cache import Cache
 from planish.codegen.link import Emit, link
 from planish.codegen.llvm.compile import (
     CompiledKernels,
@@ -34,7 +33,7 @@ from planish.codegen.llvm.objects import compile_assembly
 from planish.codegen.llvm.target import targets_for
 from planish.codegen.toolchain import find_compiler, prepare_runtime
 from planish.frontend import Reading, Source, open_model
-from planish.identity import known_source, library_key
+from planish.identity import known_source, library_place
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.expr import Dim, symbol_bounds
@@ -432,9 +431,9 @@ def compile(
     `weights` is a checkpoint whose tensors take the place of the model's own by name; `key` (16, 24 or 32 bytes)
     decrypts the model and its weights; `graph` is one of the graphs of a folder that holds several.
 
-    The library is kept in the cache, so the second call for the same model and options only loads it. The first call
-    with `tune` measures schedules for that many seconds and keeps them in the file `tune_database` (docs/TUNING.md).
-    Raises `PlanishError` when the model cannot be compiled.
+    The library is kept in the cache (unless the model is encrypted), so the second call for the same model and
+    options only loads it. The first call with `tune` measures schedules for that many seconds and keeps them in the
+    file `tune_database` (docs/TUNING.md). Raises `PlanishError` when the model cannot be compiled.
     """
     if target != "cpu":
         raise PlanishError(f"target: expected cpu, got {target}")
@@ -452,11 +451,11 @@ def compile(
     )
     database = None if tune_database is None else Path(tune_database)
     tuning = Tuning.of(tune, database, None)
-    place = Cache("models").folder / f"{library_key(source, repr(base), reading, tuning)}.so"
-    if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
-        compile_file(
-            source, place, reading=reading, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes,
-            disable=disable, shapes=shapes, ranks=ranks, workers=workers, self_test=False, strict=strict, tune=tune,
-            tune_database=database,
-        )  # fmt: skip
-    return load(place, threads=threads)
+    with library_place(source, repr(base), reading, tuning) as place:
+        if not place.exists() or (tuning and tuning.seconds and not tuning.path.exists()):
+            compile_file(
+                source, place, reading=reading, emit="lib", cpu=cpu, opt=opt, threads=threads, passes=passes,
+                disable=disable, shapes=shapes, ranks=ranks, workers=workers, self_test=False, strict=strict,
+                tune=tune, tune_database=database,
+            )  # fmt: skip
+        return load(place, threads=threads)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from planish._folders import folder_state
 from planish._results import sources_digest
 from planish._version import __version__
-from planish.codegen.cache import digest
+from planish.codegen.cache import Cache, digest
 from planish.frontend import Identified, Reading, Source
+from planish.frontend.encryption import cipher_of
 from planish.frontend.torch import is_torch
 from planish.ir.errors import PlanishError
 from planish.tuning import Tuning
@@ -49,6 +53,29 @@ def library_key(
     return digest(identity, weights, secret, reading.graph, options, measured, __version__, sources_digest())
 
 
+@contextmanager
+def library_place(
+    source: Path | bytes | onnx.ModelProto | Source, options: str, reading: Reading, tuning: Tuning | None
+) -> Generator[Path]:
+    """Where the library of a compiled model is, or will be: in the cache, unless the model or its weights are
+    encrypted. Who encrypts them does not want copies lying about: their library is gone once it is loaded."""
+    key = library_key(source, options, reading, tuning)
+    if _is_encrypted(source) or _is_encrypted(reading.weights):
+        with tempfile.TemporaryDirectory(prefix="planish-") as folder:
+            yield Path(folder) / "model.so"
+    else:
+        yield Cache("models").folder / f"{key}.so"
+
+
+def _is_encrypted(source: object) -> bool:
+    if isinstance(source, bytes):
+        return bool(cipher_of(source[:4]))
+    if not isinstance(source, Path) or not source.is_file():
+        return False
+    with source.open("rb") as file:
+        return bool(cipher_of(file.read(4)))
+
+
 def _identity(file: Path) -> bytes:
     try:
         if file.is_dir():
@@ -59,4 +86,4 @@ def _identity(file: Path) -> bytes:
     return f"{file.resolve()} {info.st_size} {info.st_mtime_ns}".encode()
 
 
-__all__ = ["known_source", "library_key"]
+__all__ = ["known_source", "library_key", "library_place"]

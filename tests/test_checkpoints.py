@@ -28,6 +28,7 @@ from _mindir import (
 from onnx_models import info, make, node
 
 from planish._results import key_of
+from planish.codegen.cache import Cache
 from planish.compile import compile as compile_model
 from planish.frontend import Reading, open_model
 from planish.frontend.checkpoints import Checkpoint, matched, read_checkpoint
@@ -278,3 +279,14 @@ def test_mindspores_own_checkpoints_hold_what_its_models_hold() -> None:
     for name in ("st", "st_crc"):
         found = tensors[folder / f"{name}.safetensors"]
         assert all((found[name].array() == array).all() for name, array in expected.items())
+
+
+def test_nothing_of_an_encrypted_model_stays_in_the_cache(tmp_path: Path) -> None:
+    path = written(tmp_path, encrypted(dense()), "net.mindir")
+    before = set(Cache("models").folder.iterdir())
+    model = compile_model(path, key=KEY, threads=1)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(model.run({"x": x})["output0"], [[4, 13, 22, 31]] * 2)
+    assert set(Cache("models").folder.iterdir()) == before
+    with pytest.raises(ModelError, match="the key does not fit"):
+        compile_model(path, key=KEY[::-1])

@@ -315,7 +315,7 @@ class Interpreter:
         abstract = None if node is None else node.abstract
         try:
             return PRIMITIVES[name](Call(self, self.a, target, given, label, abstract))
-        except (IndexError, ValueError) as e:  # lowerings take it that lists of numbers are as long as they must be
+        except (LookupError, ValueError) as e:  # lowerings take it that lists of numbers are as long as they must be
             raise ModelError(f"{self.a.label}: {label}: arguments of {name} that do not fit each other ({e})") from e
 
     # -- the model ---------------------------------------------------------------------------------------------------
