@@ -19,12 +19,14 @@ B      ?=
 PYTHON ?=
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
+MINDSPORE ?= $(CURDIR)/.venv-mindspore
 
-.PHONY: help demo test conformance bench accuracy lint format types lock wheel links clean compiler
+.PHONY: help demo test test-mindspore conformance bench accuracy lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
 	@echo "make test    lint, types and the whole test suite (T=... selects tests, JOBS=... processes)"
+	@echo "make test-mindspore  MindIR files that planish writes, run by MindSpore (its own environment, 2.8 GB)"
 	@echo "make bench   the table of docs/BENCHMARKS.md for the models in PLANISH_ZOO (B=... options; hours)"
 	@echo "make accuracy  outputs of the models in PLANISH_ZOO against the stored ones (A=... names; an hour)"
 	@echo "make conformance  all of ONNX's own backend tests; writes docs/COVERAGE.md"
@@ -40,6 +42,9 @@ demo: $(READY) compiler
 
 test: $(READY) compiler lint
 	@$(BIN)/python -m pytest -q -n $(JOBS) $(T)
+
+test-mindspore: $(READY) $(MINDSPORE)/.locked
+	@PLANISH_MINDSPORE=$(MINDSPORE)/bin/python $(BIN)/python -m pytest -q -m mindspore $(T)
 
 bench: $(READY) compiler
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[bench]'
@@ -79,7 +84,7 @@ links:
 	@for file in $$(ls driver | grep -v __pycache__); do ln -s ../../driver/$$file .links/planish/$$file; done
 
 clean:
-	rm -rf $(VENV) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build
+	rm -rf $(VENV) $(MINDSPORE) build dist planish.egg-info .pytest_cache .ruff_cache .hypothesis examples/*/build
 
 # Each step is done only once its stamp is there: an interrupted set-up starts again.
 $(READY): $(VENV)/.locked pyproject.toml
@@ -92,6 +97,14 @@ $(VENV)/.locked: requirements.lock
 	rm -rf $(VENV); \
 	"$$python" -m venv $(VENV) || { echo "make: $$python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv" >&2; exit 1; }; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock; \
+	touch $@
+
+$(MINDSPORE)/.locked: requirements-mindspore.lock
+	@python=$$(PYTHON="$(PYTHON)" sh .ci/find-python); \
+	echo "make: setting up $(MINDSPORE) with $$python (once, 2.8 GB)"; \
+	rm -rf $(MINDSPORE); \
+	"$$python" -m venv $(MINDSPORE); \
+	$(MINDSPORE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-mindspore.lock; \
 	touch $@
 
 compiler:
