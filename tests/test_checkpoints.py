@@ -290,3 +290,22 @@ def test_nothing_of_an_encrypted_model_stays_in_the_cache(tmp_path: Path) -> Non
     assert set(Cache("models").folder.iterdir()) == before
     with pytest.raises(ModelError, match="the key does not fit"):
         compile_model(path, key=KEY[::-1])
+
+
+def test_inspect_says_what_a_mindir_file_says_about_itself(tmp_path: Path, planish: Planish) -> None:
+    operations: list[tuple[str, object]] = [("Decode", {"rgb": True}), ("HWC2CHW", None)]
+    steps = json.dumps([{"tensor_op_name": name, "tensor_op_params": value} for name, value in operations])
+    step = fields(1, [field(1, '["image"]') + field(4, '"Map"') + field(5, steps), field(4, "Batch") + field(5, "x")])
+    path = written(tmp_path, dense() + field(9, step) + field(14, field(1, "owner") + field(2, "me")), "net.mindir")
+    status, out, err = planish("inspect", path, "--json")
+    facts = json.loads(out)["mindir"]
+    assert (status, err, facts["version"], facts["mindspore"], facts["parameters"]) == (0, "", 3, "2.10.0", 2)
+    assert facts["preprocess"][0]["operations"] == steps and facts["user_info"] == {"owner": "me"}
+    status, out, _ = planish("inspect", path)
+    assert status == 0 and 'Decode {"rgb": true}' in out and "HWC2CHW null" in out and "Batch x" in out
+
+
+def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
+    path = written(tmp_path, ckpt({"w": BIG}))
+    with pytest.raises(ModelError, match="holds tensors only: give the model, and this file as its weights"):
+        open_model(path)

@@ -253,6 +253,8 @@ def test_networks_are_exported(net: ms.nn.GraphCell, tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     five = np.ones((5, 3), np.float32)
     np.testing.assert_allclose(session.run(None, {"x": five})[0], expected(five), rtol=1e-5)
+    secret = exported(net, [ms.Tensor(X)], tmp_path / "secret.mindir", enc_key=KEY)
+    assert ms.load(str(secret), dec_key=KEY).model.cipher == "AES-GCM"
     exported(net, [ms.Tensor(X)], tmp_path / "own.mindir", enc_key=b"\x07", enc_mode=mixed)
     assert bytes(b ^ 7 for b in (tmp_path / "own.mindir").read_bytes()[:64]).startswith(b"\x0a")
     for options in ({"file_format": "AIR"}, {"custom_func": print}, {"enc_key": KEY, "enc_mode": "AES-CBC"}):

@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     if kind is Kind.LIBRARY and (given := [option for option in needing if getattr(arguments, option)]):
         option = f"--{given[0]}"
         raise BenchError(f"{arguments.file}: {option} needs the model, not what was compiled from it")
+    if arguments.weights and arguments.against:
+        raise BenchError("--against measures the model as it is: leave out --weights")
     if arguments.profile and arguments.against:
         raise BenchError("--profile shows planish's own kernels: leave out --against")
     if arguments.plot:

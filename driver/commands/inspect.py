@@ -254,10 +254,19 @@ def _show_mindir(about: Mapping[str, Any]) -> None:
     print(f"MindIR version {about['version']} ({about['ir_version']}) by {producer} {made}{cipher}")
     print(f"{about['parameters']} parameters ({size(about['parameter_bytes'])}), {about['functions']} functions")
     if about["preprocess"]:
-        rows = [[step["input_columns"], step["op_type"], step["operations"]] for step in about["preprocess"]]
-        print_table("Preprocessing", ["columns", "kind", "operations"], rows)
+        rows = [[step["input_columns"], line] for step in about["preprocess"] for line in _operations(step)]
+        print_table("Preprocessing (not part of the model)", ["columns", "operation"], rows)
     if about["user_info"]:
         print_table("User info", ["key", "value"], list(map(list, about["user_info"].items())))
+
+
+def _operations(step: Mapping[str, str]) -> list[str]:
+    """What a step of a data set does, as lines; the file has it in JSON, or it is told by its kind."""
+    try:
+        found = json.loads(step["operations"])
+        return [f"{op['tensor_op_name']} {json.dumps(op['tensor_op_params'])}" for op in found]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return [f"{step['op_type']} {step['operations']}"]
 
 
 def _show_tensors(facts: Mapping[str, Any]) -> None:
