@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...ir.expr import Dim
+from ...ir.expr import Dim, as_dim, as_expr, product
 from .lower_common import constant, floating, known, rank
-from .lower_conv import channels_first, channels_last, explicit, is_channels_last, paddings, spatial
+from .lower_conv import channels_first, channels_last, is_channels_last, paddings, spatial
 from .primitive import Call, Datum, Item, primitive
+
+_OWN_NUMBERS = {3: "i32", 4: "i64"}
+"""Element types of places as MaxPoolWithArgmaxV2 has them, besides MindSpore's usual numbers."""
 
 
 class _Windows:
@@ -23,7 +26,8 @@ class _Windows:
         given = call.datum(stride, None) not in (None, ())
         self.strides = spatial(call, stride, dims) if given else list(self.kernel)
         self.dilations = spatial(call, "dilation", dims) if call.has("dilation") else [1] * dims
-        self.auto, self.pads = (None, explicit(call, pad, dims)) if pad else paddings(call, dims)
+        # Paddings that an argument gives are the same on both sides, and may have batch and channels in front.
+        self.auto, self.pads = (None, spatial(call, pad, dims, 0) * 2) if pad else paddings(call, dims)
         self.ceil = bool(call.has("ceil_mode") and call.flag("ceil_mode"))
 
     def max(self, call: Call, x: Item, outputs: int = 1) -> list[Item]:
@@ -82,7 +86,11 @@ def _with_indices(call: Call, windows: _Windows, dtype: str) -> Datum:
 @primitive("MaxPool3DWithArgmax", "MaxPoolWithIndices", "MaxPoolWithArgmaxV2")
 def max_pool_with_argmax(call: Call) -> Datum:
     """The largest elements of windows, and where they are in their image (a flat index)."""
-    return _with_indices(call, _Windows(call, _dims(call), "pads"), call.dtype("argmax_type", "i64") or "i64")
+    given = call.datum("argmax_type", None)
+    dtype = (
+        _OWN_NUMBERS[given] if isinstance(given, int) and given in _OWN_NUMBERS else call.dtype("argmax_type", "i64")
+    )
+    return _with_indices(call, _Windows(call, _dims(call), "pads"), dtype or "i64")
 
 
 @primitive("MaxPoolWithArgmax")
@@ -106,6 +114,36 @@ def max_pool_function(call: Call) -> Datum:
         return _with_indices(call, windows, "i64")
     (y,) = windows.max(call, call.tensor(0))
     return y if len(call.result_types) < 2 else (y, None)
+
+
+def _unpool(call: Call, x: Item, at: Item, size: Sequence[Dim]) -> Item:
+    """The elements of `x` in images of zeros, at flat indices."""
+    shape = call.shape(x)
+    flat = as_dim(as_expr(product(list(size))))
+    rows = [call.op("Reshape", item, [shape[0], shape[1], -1]) for item in (x, at)]
+    zeros = call.op("Expand", constant(call, 0, x), [shape[0], shape[1], flat])
+    y = call.op("ScatterElements", zeros, call.cast(rows[1], "i64"), rows[0], axis=2)
+    return call.op("Reshape", y, [shape[0], shape[1], *size])
+
+
+@primitive("MaxUnpool2D", "MaxUnpool3D", "MaxUnpool2DExt")
+def max_unpool(call: Call) -> Datum:
+    """Largest elements back at their places, zeros elsewhere."""
+    dims = _dims(call)
+    x, at = call.tensor(0), call.tensor(1)
+    name = call.first("output_shape", "output_size")
+    if call.datum(name, None) not in (None, ()):
+        return _unpool(call, x, at, call.dims(name)[-dims:])
+    kernel = spatial(call, call.first("ksize", "kernel_size"), dims)
+    stride = call.first("strides", "stride")
+    given = call.datum(stride, None) not in (None, (), 0)
+    strides = spatial(call, stride, dims) if given else kernel
+    pads = spatial(call, call.first("pads", "padding"), dims, 0)
+    sizes = [
+        as_dim((as_expr(n) - 1) * s - 2 * p + k)
+        for n, s, p, k in zip(call.shape(x)[-dims:], strides, pads, kernel, strict=True)
+    ]
+    return _unpool(call, x, at, sizes)
 
 
 # -- means -------------------------------------------------------------------------------------------------------------
@@ -151,7 +189,7 @@ def _bins(size: int, bins: int) -> list[tuple[int, int]]:
 def _target(call: Call, dims: int, shape: Sequence[Dim]) -> list[Dim]:
     """The spatial sizes that `output_size` asks for; None and -1 keep what is there."""
     datum = call.datum("output_size")
-    parts = datum if isinstance(datum, tuple) else (datum,) * dims
+    parts = call.sizes(datum) if isinstance(datum, Item) else datum if isinstance(datum, tuple) else (datum,)
     if len(parts) == 1:
         parts *= dims
     found: list[Dim] = []
