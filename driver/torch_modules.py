@@ -28,7 +28,7 @@ def source_of(model: Any, example_inputs: Any = None, dynamic_shapes: Any = None
             raise PlanishError(
                 "compile: an ExportedProgram has its inputs: example_inputs and dynamic_shapes go to export"
             )
-        return _readable(model, "ExportedProgram", {})
+        return readable(model, "ExportedProgram", {})
     label = type(model).__name__
     if example_inputs is None:
         raise PlanishError(f"compile: {label}: expected example_inputs: a tuple of arguments, or a dictionary by name")
@@ -43,10 +43,10 @@ def source_of(model: Any, example_inputs: Any = None, dynamic_shapes: Any = None
                 f"{label}: torch.export cannot take it apart: {type(e).__name__}: {text[0][:300]}; see "
                 "torch.export.draft_export for all places at once"
             ) from e
-    return _readable(exported, label, _dim_names(exported, args, kwargs, dynamic_shapes))
+    return readable(exported, label, _dim_names(exported, args, kwargs, dynamic_shapes))
 
 
-def _readable(exported: Any, label: str, names: Mapping[str, str]) -> TorchSource:
+def readable(exported: Any, label: str, names: Mapping[str, str]) -> TorchSource:
     """The program, with operators that have no lowering taken apart by PyTorch's own rules, and changes in place too
     where they go beyond what planish follows."""
     source = TorchSource.of(exported, label, names)
@@ -149,4 +149,4 @@ def _flatten(value: Any, spec: Any, leaves: list[Any]) -> None:
         leaves.append(spec if isinstance(spec, Mapping | tuple | list) else None)
 
 
-__all__ = ["source_of"]
+__all__ = ["readable", "source_of"]
