@@ -64,6 +64,8 @@ def fields(view: memoryview, start: int, end: int) -> Iterator[WireField]:
 
 def varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
     """The number at `at` (of up to 70 bits, unsigned) and where what follows it starts. Raises `WireError`."""
+    if at < end and view[at] < 0x80:  # most numbers are small
+        return view[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:
@@ -117,7 +119,8 @@ class Message:
 
     def place(self, number: int) -> tuple[int, int] | None:
         """Where the last value of a field of bytes is; None if there is none."""
-        return next((p for p in reversed([*self.places(number)])), None)
+        found = self._fields.get(number, _EMPTY)
+        return next(((start, end) for wire, start, end in reversed(found) if wire == BYTES), None)
 
     def messages(self, number: int) -> Iterator[Message]:
         """The values of a repeated message."""
