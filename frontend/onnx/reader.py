@@ -29,6 +29,7 @@ from . import (
     contrib_blocks,
     contrib_experts,
     contrib_layers,
+    contrib_packed,
     control,
     deform,
     einsum,
@@ -67,9 +68,9 @@ from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (
-    arith, causal, contrib, contrib_attention, contrib_blocks, contrib_experts, contrib_layers, control, deform, einsum,
-    index, irregular, labels, learned, make, measured, nn, norm, quant, recurrent, reduce, resize, sampling, sequences,
-    shape, signal, qoperators, training, trees,
+    arith, causal, contrib, contrib_attention, contrib_blocks, contrib_experts, contrib_layers, contrib_packed,
+    control, deform, einsum, index, irregular, labels, learned, make, measured, nn, norm, quant, recurrent, reduce,
+    resize, sampling, sequences, shape, signal, qoperators, training, trees,
 )  # fmt: skip
 names.register()
 
