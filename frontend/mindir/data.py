@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
 from ...ir.expr import Expr
 from ..assembly import Assembly, Item, Unsupported
 from .proto import (
@@ -30,8 +28,6 @@ from .proto import (
     UnknownValue,
     Value,
 )
-
-_COMPLEX = {"complex64": "c64", "complex128": "c128"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +89,6 @@ def tensor_constant(assembly: Assembly, tensor: Tensor) -> Item:
     """A tensor of the file as an item. Raises `Unsupported` for element types that planish does not have."""
     if tensor.data is None:
         raise Unsupported(f"tensor {tensor.name} has no elements in the file")
-    if tensor.dtype in _COMPLEX:
-        array = np.ascontiguousarray(tensor.array())
-        halves = array.view(np.complex64 if tensor.dtype == "complex64" else np.complex128)
-        return assembly.constant(halves.reshape(tensor.dims), tensor.parameter)
     return assembly.constant(tensor.data, tensor.parameter)
 
 

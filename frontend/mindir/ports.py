@@ -19,8 +19,6 @@ from .graph import Interpreter
 from .names import bare
 from .proto import Abstract, ModelFile, Monad, ScalarAbstract, SequenceAbstract, TensorAbstract, UnknownAbstract
 
-_COMPLEX = {"complex64": "c64", "complex128": "c128"}
-
 
 class Ports:
     """The inputs of a model. Raises `ModelError` where the file does not say what they are."""
@@ -68,10 +66,9 @@ class Ports:
                 raise ModelError(f"{where}: a function cannot be an input; export the network again")
 
     def _dtype(self, dtype: str, where: str) -> str:
-        found = _COMPLEX.get(dtype, dtype)
-        if found not in DTYPES:
+        if dtype not in DTYPES:
             raise ModelError(f"{where}: element type {dtype} is none of planish's")
-        return found
+        return dtype
 
     def arguments(self, a: Assembly) -> list[Datum]:
         """What the inputs stand for while the model is read."""

@@ -89,7 +89,9 @@ def _wire_error(e: WireError, data: bytes | memoryview, label: str) -> ModelErro
     # ModelProto starts with ir_version (field 1, a number) in every writer that is known.
     if e.truncated and data[0] == 0x08:
         return ModelError(f"{label}: the file is cut short after {len(data)} bytes ({e}); fetch or export it again")
-    return ModelError(f"{label}: expected an ONNX model (protobuf), got something else ({e})")
+    return ModelError(
+        f"{label}: expected an ONNX model (protobuf), got something else ({e}); if it is encrypted, decrypt it first"
+    )
 
 
 def _checked(proto: onnx.ModelProto, label: str) -> onnx.ModelProto:
