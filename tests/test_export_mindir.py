@@ -138,4 +138,4 @@ def test_large_constants_are_parameters_and_small_ones_nodes() -> None:
 
     module = assembled("c", [Input("x", "i64", (100,))], read, outputs=["y"])
     model = MindirModel(module)
-    assert [key for _, _, key in model.net.parameters] == ["ids"]
+    assert [key for _, _, key in model.net.file.parameters] == ["ids"]

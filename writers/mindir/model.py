@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ...ir.core import Module
+from ...ir.constants import ConstantData
+from ...ir.core import Graph, Module, Value
 from ...ir.errors import Issue
 from ...ir.types import TensorType
 from ..names import clean
 from ..report import unwritable
 from ..wire import Message
-from . import elementwise, moves, nn, proto, recurrent, windows
-from .net import Net, Ref
+from . import control, elementwise, moves, nn, proto, recurrent, windows
+from .net import Net, Ref, graph_message
 
-FAMILIES = (elementwise, moves, nn, recurrent, windows)
+FAMILIES = (control, elementwise, moves, nn, recurrent, windows)
 """The files whose functions register themselves when they are imported."""
 LIMIT = 2_000_000_000
 """Bytes of a file that every reader of protobuf takes."""
@@ -27,50 +28,67 @@ class MindirModel:
         self.producer = producer
         main = module.main
         self.net = Net("main")
-        self.inputs: list[Ref] = []
+        issues = self.net.file.issues
+        self._monad = ""
+        self._loads: list[str] = []
+        self._states: dict[str, str] = {}
+        states = {state.input: state for state in module.attributes.get("states", ())}
         for i, param in enumerate(main.params):
-            if not isinstance(param.type, TensorType) or param.type.dtype not in proto.TENSOR_TYPES:
-                self.net.issues.append(Issue(param.name, "input", "", f"MindIR has no type {param.type}", ""))
+            if param.name in states:
+                self._load(param, states[param.name].initial)
                 continue
-            ref = Ref(self.net.port(clean(param.name), i), param.type)
-            self.inputs.append(ref)
-            self.net.define(param, ref)
+            if not isinstance(param.type, TensorType) or param.type.dtype not in proto.TENSOR_TYPES:
+                issues.append(Issue(param.name, "input", "", f"MindIR has no type {param.type}", ""))
+                continue
+            self.net.define(param, self.net.port(param.type, clean(param.name) or str(i)))
         for op in main.body:
             if not op.terminator:
                 self.net.add(op)
-        if self.net.issues:
-            raise unwritable(self.net.issues, "MindIR")
+        if issues:
+            raise unwritable(issues, "MindIR")
         self.net.loc = ""
-        self.outputs = [self.net.of(v) for v in main.results]
+        self.outputs = self._assigned(main, {state.output: state.input for state in states.values()})
         self.result = self.outputs[0] if len(self.outputs) == 1 else self.net.tuple_of(self.outputs)
+
+    def _load(self, param: Value, initial: ConstantData) -> None:
+        """A state of the model: a parameter that is read when the graph begins."""
+        name = self.net.file.names.unique(f"main:{clean(param.name)}")
+        self.net.file.parameters.append((name, initial, name.partition(":")[2]))
+        self._monad = self._monad or self.net.start()
+        self._states[param.name] = name
+        ref = self.net.prim("Load", Ref(name), Ref(self._monad), type=initial.type, attributes={})
+        self.net.define(param, ref)
+        self._loads.append(ref.name)
+
+    def _assigned(self, main: Graph, states: dict[str, str]) -> list[Ref]:
+        """The results that are the user's, behind the assignments of what the model keeps."""
+        results = list(zip(main.result_names, main.results, strict=True))
+        found = [self.net.of(v) for name, v in results if name not in states]
+        if not states:
+            return found
+        after = self.net.ordered("UpdateState", self._monad, *self._loads)
+        for name, value in results:
+            if name in states:
+                new = self.net.of(value).name
+                done = self.net.ordered("Assign", self._states[states[name]], new, after)
+                after = self.net.ordered("UpdateState", after, done)
+        return [self.net.prim("Depend", r, Ref(after), type=r.type, attributes={}) for r in found if r.type is not None]
 
     @property
     def count(self) -> int:
-        """Nodes of the graph that compute."""
-        return self.net.count
+        """Nodes that compute, in all graphs."""
+        return self.net.file.count
 
     def message(self) -> Message:
         """The whole file."""
-        graph = Message()
-        for node in self.net.nodes:
-            graph.message(1, node)
-        graph.text(2, self.net.name)
-        for name, data, key in self.net.parameters:
-            graph.message(3, proto.tensor_data(data, name, key))
-        for ref in self.inputs:
-            assert ref.type is not None
-            graph.message(5, Message().text(1, ref.name).message(2, proto.tensor(ref.type)))
-        graph.message(6, self._output())
-        model = Message().text(1, "1.1").text(2, "MindSpore").text(5, "2.10.0").message(7, graph).number(10, 1)
-        for primitive in self.net.primitives:
+        graph = graph_message(self.net, self.result, self.outputs)
+        model = Message().text(1, "1.1").text(2, "MindSpore").text(5, "2.10.0").message(7, graph)
+        for function in self.net.file.functions:
+            model.message(8, function)
+        model.number(10, 1)
+        for primitive in self.net.file.primitives:
             model.message(12, primitive)
         return model.number(13, _VERSION)
-
-    def _output(self) -> Message:
-        info = Message().text(1, self.result.name)
-        if self.result.type is not None:
-            return info.message(2, proto.tensor(self.result.type))
-        return info.text(4, "Tuple").message(5, proto.inferred([r.type for r in self.outputs if r.type is not None]))
 
 
 __all__ = ["LIMIT", "MindirModel"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from ...ir.constants import Constant, ConstantData
 from ...ir.core import Op, OpT, Value
 from ...ir.errors import Issue, PlanishError
 from ...ir.expr import Dim, Expr, as_expr
-from ...ir.types import DTYPES, TensorType
+from ...ir.types import DTYPES, TensorType, Type
 from ..names import Names
 from ..report import Cannot, issue_of
 from ..wire import Message
@@ -61,25 +61,37 @@ def lowers(*kinds: type[Op]) -> Callable[[Callable[[Net, KindT], Result]], Calla
     return register
 
 
-class Net:
-    """The main graph of a file."""
+@dataclass
+class File:
+    """What all graphs of one file share: names, parameters, primitives, functions; `count` is that of nodes."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.names = Names()
-        self.parameters: list[tuple[str, ConstantData, str]] = []
+    names: Names = field(default_factory=Names)
+    parameters: list[tuple[str, ConstantData, str]] = field(default_factory=list[tuple[str, ConstantData, str]])
+    primitives: list[Message] = field(default_factory=list[Message])
+    functions: list[Message] = field(default_factory=list[Message])
+    issues: list[Issue] = field(default_factory=list[Issue])
+    count: int = 0
+    numbers: dict[str, str] = field(default_factory=dict[str, str])
+    data: dict[ConstantData, Ref] = field(default_factory=dict[ConstantData, Ref])
+
+
+class Net:
+    """One graph of a file: the main one, or a function, which gets what it needs of the graph around it (`outer`) as
+    further inputs: `captured` are these, as they are called outside."""
+
+    def __init__(self, name: str, outer: Net | None = None) -> None:
+        self.outer = outer
+        self.file: File = File() if outer is None else outer.file
+        self.name = self.file.names.unique(name)
         self.nodes: list[Message] = []
-        self.primitives: list[Message] = []
-        self.issues: list[Issue] = []
-        self.loc = ""
-        self.count = 0
+        self.inputs: list[Ref] = []
+        self.captured: list[Ref] = []
+        self.loc = "" if outer is None else outer.loc
         self._refs: dict[Value, Ref] = {}
         self._known: dict[Any, str] = {}
-        self._primitives: dict[str, str] = {}
         self._data: dict[ConstantData, Ref] = {}
         self._origins: dict[str, tuple[Ref, int, int, int]] = {}
-        self._ports: set[str] = set()
-        self._made: dict[Value, ConstantData] = {}
+        self._captures: dict[str, Ref] = {}
 
     # -- values ----------------------------------------------------------------------------------------------------
 
@@ -98,30 +110,43 @@ class Net:
         if value in self._refs:
             return self._refs[value]
         made = value.op
-        if isinstance(made, Constant) and made.parent is None:
-            self._refs[value] = self.constant(made.value)
+        if isinstance(made, Constant) and (made.parent is None or self.outer is not None):
+            self._refs[value] = self.constant(made.value, value.name or made.loc)
             return self._refs[value]
-        raise Cannot("it reads what could not be written")
+        if self.outer is None:
+            raise Cannot("it reads what could not be written")
+        self.define(value, self.capture(self.outer.of(value)))
+        return self._refs[value]
+
+    def port(self, type: TensorType, name: str) -> Ref:
+        """A further input."""
+        self.inputs.append(Ref(self.file.names.unique(f"{self.name}:{name}"), type))
+        return self.inputs[-1]
+
+    def capture(self, ref: Ref) -> Ref:
+        """A tensor of the graph around this one, as an input of this one."""
+        if ref.name not in self._captures:
+            assert ref.type is not None
+            self._captures[ref.name] = self.port(ref.type, "captured")
+            self.captured.append(ref)
+        return self._captures[ref.name]
 
     def data(self, value: Value) -> ConstantData | None:
         """The elements of a constant."""
         return value.op.value if isinstance(value.op, Constant) else None
 
-    def port(self, name: str, index: int) -> str:
-        """The name of an input in the file."""
-        return self.names.unique(f"{self.name}:{name or index}")
-
     def constant(self, data: ConstantData, hint: str = "") -> Ref:
         """A tensor: a parameter if it is large or has a name and more than one element, else a node."""
-        if data in self._data:
-            return self._data[data]
+        for known in (self.file.data, self._data):
+            if data in known:
+                return known[data]
         named = hint and data.elements > 1 and DTYPES[data.dtype].kind == "float"
         if named or data.elements > _SMALL:
-            name = self.names.unique(f"{self.name}:{hint or 'constant'}")
-            self.parameters.append((name, data, name.partition(":")[2]))
-        else:
-            name = self._constant_node(proto.attribute("value", data))
-        self._data[data] = Ref(name, data.type)
+            name = self.file.names.unique(f"main:{hint or 'constant'}")
+            self.file.parameters.append((name, data, name.partition(":")[2]))
+            self.file.data[data] = Ref(name, data.type)
+            return self.file.data[data]
+        self._data[data] = Ref(self._constant_node(proto.attribute("value", data)), data.type)
         return self._data[data]
 
     def scalar(self, value: float | int | bool, dtype: str) -> Ref:
@@ -137,7 +162,7 @@ class Net:
         return self.scalar(value, other.dtype)
 
     def _constant_node(self, value: Message) -> str:
-        name = self.names.unique(f"{self.name}:ValueNode")
+        name = self.file.names.unique(f"{self.name}:ValueNode")
         self.nodes.append(proto.node(name, "Constant", (), [value], "Default"))
         return name
 
@@ -194,10 +219,17 @@ class Net:
             total = self._call("ScalarAdd", [total, part]) if total else part
         return total or self._plain(0)
 
-    def _symbol(self, name: str) -> str:
+    def _origin(self, name: str) -> tuple[Ref, int, int, int]:
+        """Whose dimension tells a symbol: `factor * symbol + offset`."""
         if name not in self._origins:
-            raise Cannot(f"the size {name} is found nowhere in the graph", "fix it with --shape")
-        ref, axis, factor, offset = self._origins[name]
+            if self.outer is None:
+                raise Cannot(f"the size {name} is found nowhere in the graph", "fix it with --shape")
+            ref, axis, factor, offset = self.outer._origin(name)
+            self._origins[name] = (self.capture(ref), axis, factor, offset)
+        return self._origins[name]
+
+    def _symbol(self, name: str) -> str:
+        ref, axis, factor, offset = self._origin(name)
         shape = self._call("Shape", [ref.name])
         value = self._call("TupleGetItem", [shape, self._plain(axis)], {})
         if offset:
@@ -243,6 +275,49 @@ class Net:
         shown = [proto.inferred(types)] if len(types) == len(parts) else []
         return Ref(self._call("MakeTuple", [p.name for p in parts], {}, shown))
 
+    def function(self, inner: Net, results: Sequence[Ref]) -> None:
+        """A function of the file, complete now."""
+        result = results[0] if len(results) == 1 else inner.tuple_of(results)
+        inner.file.functions.append(graph_message(inner, result, results))
+
+    def closure(self, inner: Net, arguments: Sequence[Ref]) -> Ref:
+        """A function with all of its arguments."""
+        shown = proto.closure(inner.name)
+        return Ref(self._call("Partial", [inner.name, *(a.name for a in arguments)], {}, [shown]))
+
+    def switch(
+        self, condition: Ref, then: tuple[Net, Ref], otherwise: tuple[Net, Ref], types: Sequence[Type]
+    ) -> list[Ref]:
+        """The results of one of two functions."""
+        shown = proto.either([then[0].name, otherwise[0].name])
+        chosen = self._call("Switch", [condition.name, then[1].name, otherwise[1].name], {}, [shown])
+        return self.call(chosen, (), types)
+
+    def call(self, function: str, arguments: Sequence[Ref], types: Sequence[Type]) -> list[Ref]:
+        """The results of a function."""
+        tensors = [t for t in types if isinstance(t, TensorType)]
+        if len(tensors) < len(types):
+            raise Cannot("a choice or loop over sequences")
+        output = self.file.names.unique(f"{self.name}:call")
+        shown = proto.inferred(tensors[0] if len(tensors) == 1 else tensors)
+        self.nodes.append(proto.node(output, f"REF::{function}", [a.name for a in arguments], [shown], "0"))
+        self.file.count += 1
+        if len(tensors) == 1:
+            return [Ref(output, tensors[0])]
+        whole = Ref(output)
+        return [self.prim("TupleGetItem", whole, i, type=t, attributes={}) for i, t in enumerate(tensors)]
+
+    def ordered(self, op_type: str, *inputs: str) -> str:
+        """A node that gives, or that its side effects give, an order to others."""
+        effects: dict[str, proto.Value] = {"side_effect_mem": True} if op_type == "Assign" else {}
+        return self._call(op_type, inputs, effects, [] if op_type == "Assign" else [proto.monad("shape")])
+
+    def start(self) -> str:
+        """The state of things when the graph begins."""
+        name = self.file.names.unique(f"{self.name}:state")
+        self.nodes.append(proto.node(name, "Constant", (), [proto.monad("value")], "Default"))
+        return name
+
     def _call(
         self,
         op_type: str,
@@ -250,20 +325,20 @@ class Net:
         attributes: dict[str, proto.Value] | None = None,
         shown: Sequence[Message] = (),
     ) -> str:
-        output = self.names.unique(f"{self.name}:{op_type}")
+        output = self.file.names.unique(f"{self.name}:{op_type}")
         primitive = self._primitive(op_type, attributes)
         scope = f"Default/{self.loc}" if self.loc else "Default"
         self.nodes.append(proto.node(output, f"REF::{primitive}", inputs, shown, scope))
-        self.count += 1
+        self.file.count += 1
         return output
 
     def _primitive(self, op_type: str, attributes: dict[str, proto.Value] | None) -> str:
         key = f"{op_type} {attributes}"
-        if key not in self._primitives:
-            name = f"{op_type}:{len(self._primitives)}"
-            self._primitives[key] = name
-            self.primitives.append(proto.primitive(name, op_type, attributes))
-        return self._primitives[key]
+        known = self.file.numbers
+        if key not in known:
+            known[key] = self.file.names.unique(f"{op_type}:{len(known)}")
+            self.file.primitives.append(proto.primitive(known[key], op_type, attributes))
+        return known[key]
 
     # -- operations ------------------------------------------------------------------------------------------------
 
@@ -298,10 +373,29 @@ class Net:
             self.write(op)
         except (Cannot, AssertionError, PlanishError) as e:
             cannot = e if isinstance(e, Cannot) else Cannot(f"{e}" or "its rank is unknown", "give shapes or ranks")
-            self.issues.append(issue_of(op, cannot))
+            self.file.issues.append(issue_of(op, cannot))
             for value in op.results:
                 type = value.type if isinstance(value.type, TensorType) else None
                 self._refs[value] = Ref("", type)
+
+
+def graph_message(net: Net, result: Ref, results: Sequence[Ref]) -> Message:
+    """A graph that is complete; `result` is the tuple of `results`, or the only one."""
+    graph = Message()
+    for node in net.nodes:
+        graph.message(1, node)
+    graph.text(2, net.name)
+    if net.outer is None:
+        for name, data, key in net.file.parameters:
+            graph.message(3, proto.tensor_data(data, name, key))
+    for ref in net.inputs:
+        assert ref.type is not None
+        graph.message(5, Message().text(1, ref.name).message(2, proto.tensor(ref.type)))
+    info = Message().text(1, result.name)
+    if result.type is not None:
+        return graph.message(6, info.message(2, proto.tensor(result.type)))
+    types = [r.type for r in results if r.type is not None]
+    return graph.message(6, info.text(4, "Tuple").message(5, proto.inferred(types)))
 
 
 _CALLS = {"floordiv": "FloorDiv", "mod": "Mod", "min": "Min", "max": "Max"}
@@ -320,4 +414,4 @@ def type_of(op: Op) -> TensorType:
     return op.result.tensor
 
 
-__all__ = ["LOWERINGS", "Net", "Ref", "Sizes", "lowers", "numbers", "type_of"]
+__all__ = ["LOWERINGS", "File", "Net", "Ref", "Sizes", "graph_message", "lowers", "numbers", "type_of"]

@@ -25,7 +25,9 @@ TYPE_IDS: dict[str, int] = {
     "f32": 43, "f64": 44, "bf16": 45,
 }  # fmt: skip
 """MindSpore's TypeId of element types, for arguments that name one."""
-_FLOAT, _INT64, _STRING, _BOOL, _TENSORS, _TUPLE, _NONE = 1, 7, 8, 9, 19, 20, 25  # types of attributes
+# Types of attributes.
+_FLOAT, _INT64, _STRING, _BOOL, _TENSORS, _TUPLE, _MONAD, _NONE = 1, 7, 8, 9, 19, 20, 23, 25
+_CLOSURE, _UNION = 27, 29
 
 
 def tensor_type_number(dtype: str) -> int:
@@ -98,6 +100,24 @@ def inferred(types: Sequence[TensorType] | TensorType) -> Message:
     return message.message(18, Message().number(1, 0))
 
 
+def monad(name: str) -> Message:
+    """The order of side effects, as a value or as the type of one."""
+    return Message().text(1, name).number(16, _MONAD)
+
+
+def closure(function: str) -> Message:
+    """The attribute `shape` of a function as a value."""
+    return Message().text(1, "shape").text(5, function).number(16, _CLOSURE)
+
+
+def either(functions: Sequence[str]) -> Message:
+    """The attribute `shape` of one of several functions."""
+    message = Message().text(1, "shape").number(16, _UNION)
+    for name in functions:
+        message.message(17, Message().text(5, name).number(16, _CLOSURE))
+    return message
+
+
 def node(output: str, op_type: str, inputs: Sequence[str], attributes: Sequence[Message], scope: str) -> Message:
     """A node; it is called like its one output."""
     message = Message()
@@ -110,11 +130,12 @@ def node(output: str, op_type: str, inputs: Sequence[str], attributes: Sequence[
 
 
 def primitive(name: str, op_type: str, attributes: Mapping[str, Any] | None) -> Message:
-    """A primitive: of the kind whose arguments are inputs, or with `attributes`."""
+    """A primitive: of the kind whose arguments are inputs, or with `attributes`. What only says that there are side
+    effects is no argument."""
     message = Message().text(1, name).text(2, op_type)
     for key, value in (attributes or {}).items():
         message.message(3, attribute(key, value))
-    return message.text(4, op_type).number(5, 2 if attributes is None else 1)
+    return message.text(4, op_type).number(5, 2 if attributes is None or "side_effect_mem" in attributes else 1)
 
 
 __all__ = [
@@ -122,7 +143,10 @@ __all__ = [
     "TYPE_IDS",
     "Value",
     "attribute",
+    "closure",
+    "either",
     "inferred",
+    "monad",
     "node",
     "primitive",
     "tensor",
