@@ -73,6 +73,15 @@ def test_tuples_and_numbers_among_inputs_are_ports() -> None:
     np.testing.assert_array_equal(y, X * 4)
 
 
+def test_bounds_of_open_sizes_are_those_of_the_file() -> None:
+    file = File()
+    bounded = TensorAbstract("f32", (-1, 4, -1), (2, 4, 1), (8, 4, 1000))
+    file.graph("main", {"net:x": bounded, "net:y": TensorAbstract("f32", (-1,))}, [("z", "ReLU", "net:x")], "z")
+    source = file.source()
+    assert source.ranges() == {"x_0": (2, 8), "x_2": (1, 1000)}
+    assert str(source.input_types()[0][1]) == "f32[x_0,4,x_2]"
+
+
 def test_names_may_be_used_before_they_are_written() -> None:
     file = File()
     file.graph("main", {"x": f32(2)}, [("b", "Add", "a", "a"), ("a", "Mul", "x", scalar(3))], "b")

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...ir.errors import ModelError
-from ...ir.types import DTYPES
-from ..assembly import Assembly, Input, Item, Unsupported
+from ...ir.expr import Expr
+from ...ir.types import DTYPES, TensorType
+from ..assembly import Assembly, Input, Item, Unsupported, input_types
 from ..text import quote
 from .branches import leaves_of
 from .data import Datum, Parameter, described, holds_function, is_number
@@ -29,6 +30,7 @@ class Ports:
         self.notes: list[str] = []
         """What the user should know of them."""
         self._names: set[str] = set()
+        self._bounds: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
         keys = {t.parameter for g in (model.graph, *model.functions) for t in g.parameters}
         self._roots = [
             (self._fresh(bare(i.name)), i.abstract)
@@ -49,6 +51,7 @@ class Ports:
         match abstract:
             case TensorAbstract():
                 dims = None if abstract.dims is None else tuple(None if d < 0 else d for d in abstract.dims)
+                self._bounds[name] = abstract.min_dims, abstract.max_dims
                 yield Input(name, self._dtype(abstract.dtype, where), dims)
             case ScalarAbstract():
                 yield Input(name, self._dtype(_wide(abstract.dtype), where), ())
@@ -69,6 +72,17 @@ class Ports:
         if dtype not in DTYPES:
             raise ModelError(f"{where}: element type {dtype} is none of planish's")
         return dtype
+
+    def ranges(self) -> dict[str, tuple[int, int | None]]:
+        """What the file says of its open sizes: by symbol, the least and the largest (None: any)."""
+        found: dict[str, tuple[int, int | None]] = {}
+        for name, type in input_types(self.inputs, self.label):
+            low, high = self._bounds.get(name, ((), ()))
+            shape = type.shape or () if isinstance(type, TensorType) else ()
+            for dim, least, most in zip(shape, low, high, strict=False):
+                if isinstance(dim, Expr) and dim.symbol and 0 <= least <= most:
+                    found[dim.symbol] = least, most
+        return found
 
     def arguments(self, a: Assembly) -> list[Datum]:
         """What the inputs stand for while the model is read."""

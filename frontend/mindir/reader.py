@@ -65,6 +65,10 @@ class MindirSource:
         """Names and types of the inputs as the file has them."""
         return input_types(self._ports.inputs, self.label, ranks)
 
+    def ranges(self) -> dict[str, tuple[int, int | None]]:
+        """Bounds of open sizes that the file gives, by symbol (`Ranged`)."""
+        return self._ports.ranges()
+
     def read(
         self, *, shapes: Mapping[str, Sequence[int]] | None = None, ranks: Mapping[str, int] | None = None
     ) -> Module:
