@@ -29,6 +29,14 @@ class FileSource:
 
 
 @dataclass(frozen=True)
+class PiecesSource:
+    """The same in several pieces of the file `path`, each of (offset, bytes), which are joined when asked for."""
+
+    path: str
+    pieces: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class ArraySource:
     """An array in memory. Two are equal when they are the same object."""
 
@@ -66,7 +74,7 @@ class LinearSource:
         return result
 
 
-Source = FileSource | ArraySource | SplatSource | LinearSource
+Source = FileSource | PiecesSource | ArraySource | SplatSource | LinearSource
 _CHUNK = 1 << 14  # rows that are computed at once
 
 
@@ -121,6 +129,10 @@ class ConstantData:
                 data = self.source.array(DTYPES[self.dtype].numpy).reshape(self._stored_shape)
             case FileSource(path=path, offset=offset):
                 data = _mapped(path, offset, self.nbytes).view(DTYPES[self.dtype].numpy).reshape(self._stored_shape)
+            case PiecesSource(path=path, pieces=pieces):
+                joined = np.concatenate([_mapped(path, offset, count) for offset, count in pieces])
+                joined.setflags(write=False)
+                data = joined.view(DTYPES[self.dtype].numpy).reshape(self._stored_shape)
         return data.transpose(self.transpose) if self.transpose else data
 
     @property
@@ -170,6 +182,8 @@ class ConstantData:
                 return f"splat({value})"
             case FileSource(path=path, offset=offset):
                 return f"file({path!r}, {offset})"
+            case PiecesSource(path=path, pieces=pieces):
+                return f"pieces({path!r}, {len(pieces)})"
             case ArraySource():
                 return f"array{self.shape}"
             case LinearSource(base=base):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..ir.constants import FileSource
+from ..ir.constants import FileSource, PiecesSource
 from ..ir.core import Module, Op, Value
 from ..ir.expr import Dim, Expr, as_dim, as_expr, ceildiv, maximum, symbol_ranges
 from ..ir.kernel.form import Kernel, Read, Write
@@ -267,7 +267,7 @@ def share_weights(programs: Sequence[Program]) -> None:
             if not isinstance(op, Weight):
                 continue
             # Data in memory may be the same though it was computed (folded, say) for each program.
-            source = op.value if isinstance(op.value.source, FileSource) else op.value.digest()
+            source = op.value if isinstance(op.value.source, FileSource | PiecesSource) else op.value.digest()
             key = (source, op.result.tensor)
             if key in places:
                 op.set_attribute("offset", places[key])

@@ -34,7 +34,7 @@ from planish.frontend import Reading, open_model
 from planish.frontend.checkpoints import Checkpoint, matched, read_checkpoint
 from planish.frontend.mindir.files import load
 from planish.frontend.mindir.weights import with_weights
-from planish.ir.constants import ConstantData, FileSource
+from planish.ir.constants import ConstantData, FileSource, PiecesSource
 from planish.ir.errors import ModelError, PlanishError
 from planish.ir.types import TensorType
 
@@ -76,7 +76,9 @@ def test_large_tensors_stay_in_the_file(tmp_path: Path, write: Callable[[Mapping
 
 def test_large_tensors_of_a_ckpt_come_in_pieces(tmp_path: Path) -> None:
     found = read_checkpoint(written(tmp_path, ckpt({"w": BIG, "b": BIG[0]}, piece=1000)))
+    assert isinstance(found.tensors["w"].source, PiecesSource)
     assert (found.tensors["w"].array() == BIG).all() and (found.tensors["b"].array() == BIG[0]).all()
+    assert (found.tensors["w"].permuted((1, 0)).array() == BIG.T).all()
 
 
 def test_what_else_stands_in_a_ckpt(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from _irgen import NAMES, constants, literals, same, same_constant, same_module,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planish.ir.constants import Constant, ConstantData, FileSource
+from planish.ir.constants import Constant, ConstantData, FileSource, PiecesSource
 from planish.ir.core import Graph, Module, Op, Region, Return, Value, Yield
 from planish.ir.errors import ParseError
 from planish.ir.kernel.form import Kernel
@@ -149,7 +149,8 @@ def test_large_constants_are_resources_and_printing_never_reads_them() -> None:
     big = np.broadcast_to(np.float32(1), (1 << 15, 1 << 15))  # 4 GiB if anybody copied it
     data = ConstantData.of(big)
     file = ConstantData("f32", (1 << 16, 1 << 16), FileSource("/nowhere/weights.bin", 64), (1, 0))
-    module = graph_of(Constant(data), Constant(data), Constant(file))
+    pieces = ConstantData("f32", (1 << 15, 2), PiecesSource("/nowhere/w.ckpt", ((64, 1 << 17), (1 << 20, 1 << 17))))
+    module = graph_of(Constant(data), Constant(data), Constant(file), Constant(pieces))
     start = time.perf_counter()
     resources: dict[str, np.ndarray] = {}
     text = print_module(module, resources)
@@ -160,6 +161,7 @@ def test_large_constants_are_resources_and_printing_never_reads_them() -> None:
     assert resources["c0"] is big
     assert '{value = resource("c0")}' in text
     assert '{value = file("/nowhere/weights.bin", 64, transpose = [1, 0])}' in text
+    assert '{value = pieces("/nowhere/w.ckpt", [[64, 131072], [1048576, 131072]])}' in text
     assert same_module(module, parsed)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...ir.constants import ConstantData, FileSource
+from ...ir.constants import ConstantData, FileSource, PiecesSource
 from ...ir.errors import ModelError
 from ..elements import by_reference, byte_count, checked_shape, from_bytes
 from ..encryption import wrong_key
@@ -112,12 +112,13 @@ class _Part:
             raise ModelError(f"{self.where}: a string in invalid UTF-32; the file is damaged") from e
 
     def constant(self) -> ConstantData:
-        """A tensor; one of a single piece stays in its file."""
+        """A tensor, which stays in its file if it is large."""
         dtype, shape, path = self.dtype, self.shape, self.buffer.path
-        start = self.pieces[0][0]
-        fits = len(self.pieces) == 1 and self.got == byte_count(dtype, shape)
+        fits = self.got == byte_count(dtype, shape)
         if path is not None and fits and self.got > _KEEP and by_reference(dtype):
-            return ConstantData(dtype, shape, FileSource(str(path), start))
+            places = tuple((start, end - start) for start, end in self.pieces)
+            source = FileSource(str(path), places[0][0]) if len(places) == 1 else PiecesSource(str(path), places)
+            return ConstantData(dtype, shape, source)
         parts = [np.frombuffer(self.buffer.view[start:end], np.uint8) for start, end in self.pieces]
         return from_bytes(np.concatenate(parts), dtype, shape, self.where)
 

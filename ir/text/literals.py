@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..constants import ArraySource, ConstantData, FileSource, LinearSource, SplatSource
+from ..constants import ArraySource, ConstantData, FileSource, LinearSource, PiecesSource, SplatSource
 from ..expr import Expr
 from ..kernel.form import LoopDim, Schedule
 from ..quote import name_text, quote, symbol_text
@@ -139,6 +139,8 @@ def _constant(data: ConstantData, resources: Resources, type: TensorType | None)
             return _call("splat", [literal(value, resources), *options])
         case FileSource(path=path, offset=offset):
             return _call("file", [quote(path), str(offset), *options])
+        case PiecesSource(path=path, pieces=pieces):
+            return _call("pieces", [quote(path), literal(pieces, resources), *options])
         case ArraySource(array=array):
             if array.size <= resources.inline:
                 items = [element_text(v, data.dtype) for v in array.reshape(-1)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..constants import ArraySource, ConstantData, FileSource, LinearSource, SplatSource
+from ..constants import ArraySource, ConstantData, FileSource, LinearSource, PiecesSource, SplatSource
 from ..expr import Dim, Expr, as_dim, const, floordiv, maximum, minimum, mod, sym
 from ..kernel.form import LoopDim, Schedule
 from ..types import (
@@ -29,7 +29,7 @@ from .lexer import Cursor, Token
 
 _CALLS: dict[str, Callable[[Dim, Dim], Expr]] = {"floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None, "inf": math.inf, "nan": math.nan}
-_SOURCES = ("splat", "dense", "file", "resource", "linear")
+_SOURCES = ("splat", "dense", "file", "resource", "linear", "pieces")
 
 
 class PendingConstant:
@@ -300,8 +300,8 @@ class Reader:
     # -- constants ----------------------------------------------------------------------------------------------
 
     def constant(self) -> ConstantData | PendingConstant:
-        """`splat(1.0)`, `dense([1, 2])`, `file("w.bin", 0)`, `resource("c0")`, `linear([[1.0, 2.0]], file(...))`, each
-        with an optional type and `transpose = [1, 0]`."""
+        """`splat(1.0)`, `dense([1, 2])`, `file("w.bin", 0)`, `pieces("w.bin", [[0, 8]])`, `resource("c0")`,
+        `linear([[1.0, 2.0]], file(...))`, each with an optional type and `transpose = [1, 0]`."""
         token = self.c.take()
         self.c.expect("(")
         main = self._source_value(token)
@@ -334,7 +334,15 @@ class Reader:
             case _:
                 path = self.c.string(self.c.expect_kind("string", "a path in quotes"))
                 self.c.expect(",")
+                if token.text == "pieces":
+                    return PiecesSource(path, self._pieces(token))
                 return FileSource(path, int(self.c.expect_kind("int", "an offset in bytes").text))
+
+    def _pieces(self, token: Token) -> tuple[tuple[int, int], ...]:
+        found = [tuple(pair) for pair in self.listed("]", lambda: self.listed("]", self.number))]
+        if not found or any(len(pair) != 2 or not all(isinstance(n, int) and n >= 0 for n in pair) for pair in found):
+            raise self.c.error("expected pairs of an offset and a number of bytes", token)
+        return tuple(found)
 
     def _linear(self, token: Token) -> LinearSource:
         matrix = tuple(tuple(float(x) for x in row) for row in self.listed("]", self.literal))
@@ -358,7 +366,7 @@ class Reader:
         shape = t.static_shape
         if token.text == "splat":
             return ConstantData(t.dtype, shape, SplatSource(main), transpose)
-        if token.text in ("file", "linear"):
+        if token.text in ("file", "linear", "pieces"):
             return ConstantData(t.dtype, shape, main, transpose)
         stored = [0] * len(shape)
         for new, old in enumerate(transpose or range(len(shape))):
