@@ -16,7 +16,7 @@ from ...ir.errors import ModelError
 from ..text import quote
 
 MOST_BYTES = 1 << 26
-_MOST_STEPS = 3_000_000
+_MOST_STEPS = 1_500_000
 _KEYS = (str, int, float, bool, bytes, type(None))
 
 DTYPES: dict[str, str] = {

@@ -16,6 +16,7 @@ from ..onnx.text import symbol_name
 
 _LONGEST = 10_000  # characters of an expression
 _DEEPEST = 60
+_MOST_TERMS = 64
 _OPERATORS: dict[type[ast.operator], str] = {
     ast.Add: "Add", ast.Sub: "Sub", ast.Mult: "Mul", ast.FloorDiv: "FloorDiv", ast.Mod: "Mod"
 }  # fmt: skip
@@ -89,6 +90,8 @@ def _folded(kind: str, parts: list[Dim]) -> Dim:
                 total = minimum(total, part)
             case _:
                 raise ValueError
+        if len(total.terms) > _MOST_TERMS or any(factor.bit_length() > 64 for _, factor in total.terms):
+            raise ValueError  # powers of powers grow without end
     if len(parts) == 1 and kind not in ("Integer", "Add", "Mul", "Max", "Min", "CeilToInt", "FloorToInt", "TruncToInt"):
         raise ValueError
     return as_dim(total)
