@@ -30,6 +30,7 @@ from . import (
     contrib_experts,
     contrib_layers,
     contrib_packed,
+    contrib_pieces,
     control,
     deform,
     einsum,
@@ -69,8 +70,8 @@ from .text import quote
 # Importing these fills the table of converters.
 _FAMILIES = (
     arith, causal, contrib, contrib_attention, contrib_blocks, contrib_experts, contrib_layers, contrib_packed,
-    control, deform, einsum, index, irregular, labels, learned, make, measured, nn, norm, quant, recurrent, reduce,
-    resize, sampling, sequences, shape, signal, qoperators, training, trees,
+    contrib_pieces, control, deform, einsum, index, irregular, labels, learned, make, measured, nn, norm, quant,
+    recurrent, reduce, resize, sampling, sequences, shape, signal, qoperators, training, trees,
 )  # fmt: skip
 names.register()
 

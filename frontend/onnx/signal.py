@@ -233,6 +233,35 @@ def transform(node: Node, x: Value, points: int, inverse: bool, onesided: bool) 
     return node.make(Reshape, product, (*dims[:-2], rows, 2))
 
 
+@converter("Rfft", "Irfft", domain="com.microsoft")
+def real_transform(node: Node) -> Value:
+    """Rfft: half the spectrum of real numbers, [..., n] to [..., n // 2 + 1, 2]; Irfft: back. The last `signal_ndim`
+    dimensions are transformed, of which only the last one is halved."""
+    inverse, count = node.op_type == "Irfft", node.integer("signal_ndim", 1)
+    if node.integer("normalized", 0) or not node.integer("onesided", 1):
+        raise Unsupported("a transform that is normalized, or not one-sided", "use DFT of ai.onnx")
+    x, rank = node.value(0), node.rank(0) + (not inverse)  # with the dimension of real and imaginary parts
+    if not 1 <= count < rank:
+        raise node.error(f"signal_ndim: expected 1 to {rank - 1}, got {count}")
+    axes = range(rank - 1 - count, rank - 1)
+    if not inverse:
+        x = node.make(Reshape, x, (*node.shape(0), 1))
+    for axis in axes if inverse else reversed(axes):
+        halved = axis == rank - 2
+        size = fixed(node, node.dims_of(x)[axis], "the transformed dimension")
+        points = 2 * (size - 1) if inverse and halved else size
+        order = [i for i in range(rank) if i != axis]
+        order.insert(rank - 2, axis)
+        moved = _mirrored(node, x, axis, points) if inverse and halved else x
+        y = transform(node, node.make(Transpose, moved, tuple(order)), points, inverse, halved and not inverse)
+        x = node.make(Transpose, y, tuple(order.index(i) for i in range(rank)))
+    if not inverse:
+        return x
+    dims = node.dims_of(x)
+    real = node.make(Slice, x, (0,) * rank, (*dims[:-1], 1), (1,) * rank)
+    return node.make(Reshape, real, dims[:-1])
+
+
 @converter("STFT")
 def stft(node: Node) -> Value:
     """STFT with a known step and length of frames."""
