@@ -93,13 +93,28 @@ def choose(config: Config) -> Architecture:
     table = known()
     name = next((n for n in named if n in table), None)
     if name is None:
-        what = ", ".join(quote(n, 60) for n in named) or f"none (model_type {quote(kind, 60)})"
-        raise UnsupportedError(
-            f"{config.where}: architectures: planish builds no {what}; it knows {_listed(sorted(table))}. Export the "
-            "model to ONNX, or with torch.export, and compile that file",
-            f"architecture {what} is not known",
-        )
+        raise _unknown(config, named or [kind] * bool(kind), sorted(table))
     return table[name](name, config)
+
+
+def _unknown(config: Config, named: Sequence[str], known: Sequence[str]) -> UnsupportedError:
+    """What to raise for an architecture that is none of those `known`."""
+    if not named:
+        return UnsupportedError(
+            f"{config.where}: expected the configuration of a model (architectures, model_type), got neither: name the "
+            "folder that holds the model itself",
+            "the configuration names no architecture",
+        )
+    what = ", ".join(quote(n, 60) for n in named)
+    return UnsupportedError(
+        "\n".join([
+            f"{config.where}: architectures: planish does not build {what}: export the model to ONNX, or with "
+            "torch.export, and compile that file",
+            "it builds, from a folder:",
+            *(f"  {line}" for line in _listed(known)),
+        ]),
+        f"architecture {what} is not known",
+    )  # fmt: skip
 
 
 def choose_graph(found: Architecture, graph: str, where: str) -> str:
@@ -110,14 +125,13 @@ def choose_graph(found: Architecture, graph: str, where: str) -> str:
     return graph or graphs[0]
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Names with a common beginning together: `BertForMaskedLM, BertModel` as `Bert{ForMaskedLM, Model}`."""
+def _listed(names: Sequence[str]) -> list[str]:
+    """A line for names with a common beginning: `BertForMaskedLM, BertModel` as `Bert: ForMaskedLM, Model`."""
     families: dict[str, list[str]] = {}
     for name in names:
         at = min((i for mark in _HEADS if (i := name.find(mark)) > 0), default=len(name))
         families.setdefault(name[:at], []).append(name[at:])
-    return ", ".join(f"{family}{{{', '.join(heads)}}}" if len(heads) > 1 else family + heads[0]
-                     for family, heads in families.items())  # fmt: skip
+    return [f"{family}: {', '.join(heads)}" for family, heads in families.items()]
 
 
 _HEADS = ("For", "Model", "LMHead", "Encoder", "TextModel", "VisionModel")
