@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from _exported import difference, module_of
 from _networks import NAMES, network, network_inputs
@@ -20,6 +21,7 @@ from planish.ir.errors import UnsupportedError
 from planish.ir.interp import run_graph
 from planish.ir.ops.base import TensorOp
 from planish.ir.ops.number import Number
+from planish.ir.state import states_of
 from planish.writers.mindir import MindirModel
 
 # What MindIR, or MindSpore on a CPU, has no primitive for.
@@ -139,3 +141,41 @@ def test_large_constants_are_parameters_and_small_ones_nodes() -> None:
     module = assembled("c", [Input("x", "i64", (100,))], read, outputs=["y"])
     model = MindirModel(module)
     assert [key for _, _, key in model.net.file.parameters] == ["ids"]
+
+
+CONTROL = """<ir_version: 8, opset_import: ["" : 18]>
+g (float[3] x, bool flag, int64 rounds) => (float[3] y, float[3] total, float[4, 3] steps) <float[1] half = {0.5}> {
+  y = If (flag) <then_branch = t () => (float[3] r) { r = Add (x, half) },
+                 else_branch = e () => (float[3] s) { s = Mul (x, half) }>
+  total = Loop (rounds, flag, x) <body = b (int64 i, bool on, float[3] v) => (bool go, float[3] u) {
+    limit = Constant <value = float {9.0}> ()
+    u = Add (v, y) sum = ReduceSum <keepdims = 0> (u) go = Less (sum, limit) }>
+  four = Constant <value = int64 {4}> ()
+  last, steps = Loop (four, , x) <body = c (int64 j, bool had, float[3] w) => (bool more, float[3] next, float[3] row) {
+    more = Identity (had) next = Add (w, half) row = Mul (next, y) }>
+}"""
+
+
+def test_choices_and_loops_over_data() -> None:
+    module = read_model(onnx.parser.parse_model(CONTROL))
+    back = again(module)
+    for flag, rounds in ((True, 5), (True, 2), (False, 2), (True, 0)):
+        inputs = {"x": np.arange(3, dtype=np.float32), "flag": np.array(flag), "rounds": np.array(rounds)}
+        want = run_graph(module, inputs)
+        got = run_graph(back, inputs)
+        assert not difference(dict(zip(want, got.values(), strict=True)), want), inputs
+
+
+def test_states_are_parameters_that_are_assigned() -> None:
+    def read(a: Assembly) -> list[Any]:
+        total = a.op("Add", a.state("total", ConstantData.of(np.ones(2, np.float32))), a.input("x"))
+        a.assign("total", total)
+        return [a.op("Neg", total)]
+
+    module = assembled("sum", [Input("x", "f32", (2,))], read, outputs=["y"])
+    back = again(module)
+    (state,) = states_of(back)
+    assert state.initial.array().tolist() == [1, 1]
+    x = np.array([1, 2], np.float32)
+    found = run_graph(back, {"x": x, state.input: np.array([5, 5], np.float32)})
+    assert [v.tolist() for v in found.values()] == [[-6, -7], [6, 7]]

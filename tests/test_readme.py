@@ -91,7 +91,8 @@ def test_the_example_pass_passes_its_test(planish: Planish, tmp_path: Path) -> N
 
 def test_the_commands_and_options_exist(planish: Planish) -> None:
     shown = re.findall(r"^    planish (\w+)(.*?)(?:#.*)?$", README, re.MULTILINE)
-    assert {command for command, _ in shown} == {"bench", "check", "compare", "compile", "inspect", "opt", "run"}
+    known = {"bench", "check", "compare", "compile", "export", "inspect", "opt", "run"}
+    assert {command for command, _ in shown} == known
     for command, rest in shown:
         _, help_text, _ = planish(command, "--help")
         for option in re.findall(r"(?<= )--?[a-zA-Z][\w-]*", rest):

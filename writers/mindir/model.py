@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...ir.constants import ConstantData
 from ...ir.core import Graph, Module, Value
 from ...ir.errors import Issue
+from ...ir.state import states_of
 from ...ir.types import TensorType
 from ..names import clean
 from ..report import unwritable
@@ -32,7 +33,7 @@ class MindirModel:
         self._monad = ""
         self._loads: list[str] = []
         self._states: dict[str, str] = {}
-        states = {state.input: state for state in module.attributes.get("states", ())}
+        states = {state.input: state for state in states_of(module)}
         for i, param in enumerate(main.params):
             if param.name in states:
                 self._load(param, states[param.name].initial)

@@ -11,6 +11,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from ...ir.constants import ConstantData, SplatSource
 from ...ir.core import Module
+from ...ir.state import State, states_of
 from ...ir.types import TensorType
 from ..names import Names, clean
 from ..report import unwritable
@@ -41,7 +42,7 @@ class OnnxModel:
         self.model = Model()
         self.graph = Scope(self.model)
         self.producer = producer
-        self.states: list[Any] = list(module.attributes.get("states", ()))
+        self.states = states_of(module)
         main = module.main
         for i, param in enumerate(main.params):
             tensor = Tensor(param.type.dtype if isinstance(param.type, TensorType) else "", param.name or str(i))
@@ -224,11 +225,11 @@ def _prune(graph: Scope) -> set[Tensor]:
     return used
 
 
-def _initial(state: Any) -> str:
+def _initial(state: State) -> str:
     return f"{state.input}.initial"
 
 
-def _state(state: Any) -> dict[str, Any]:
+def _state(state: State) -> dict[str, Any]:
     source = state.initial.source
     initial = source.value if isinstance(source, SplatSource) else _initial(state)
     return {"input": state.input, "output": state.output, "initial": initial}
