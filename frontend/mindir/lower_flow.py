@@ -14,7 +14,7 @@ from .proto import Monad
 # -- tuples ------------------------------------------------------------------------------------------------------------
 
 
-@primitive("MakeTuple", "make_tuple", "MakeList", "make_list")
+@primitive("MakeTuple", "make_tuple", "MakeList", "make_list", "RealMakeTuple", "RealMakeList")
 def make_tuple(call: Call) -> Datum:
     """A tuple (or list) of the inputs."""
     return call.given
@@ -35,7 +35,7 @@ def _index(call: Call, position: int, length: int) -> int:
     return index
 
 
-@primitive("TupleGetItem", "tuple_getitem", "ListGetItem", "list_getitem", "RealTupleGetItem")
+@primitive("TupleGetItem", "tuple_getitem", "ListGetItem", "list_getitem", "RealTupleGetItem", "RealListGetItem")
 def get_item(call: Call) -> Datum:
     """One element of a tuple; also where the index is data and all elements are tensors of one type."""
     items = _sequence(call, call[0])
@@ -110,6 +110,31 @@ def dict_get_item(call: Call) -> Datum:
     if not isinstance(found, dict) or not isinstance(key, str) or key not in found:
         raise call.error(f"expected a dictionary with {described(key)}, got {described(found)}")
     return found[key]
+
+
+@primitive("DictLen", "dict_len")
+def dict_length(call: Call) -> Datum:
+    """The number of elements of a dictionary."""
+    found = call[0]
+    return len(found) if isinstance(found, dict) else 0
+
+
+@primitive("MakeSlice", "make_slice")
+def make_slice(call: Call) -> Datum:
+    """A slice: start, stop and step."""
+    return {"start": call[0], "stop": call[1], "step": call[2]}
+
+
+@primitive("SliceGetItem", "slice_getitem")
+def slice_get_item(call: Call) -> Datum:
+    """A part of a slice by its name."""
+    return dict_get_item(call)
+
+
+@primitive("IsNone", "is_none")
+def is_none(call: Call) -> Datum:
+    """Whether the input is None."""
+    return call[0] is None
 
 
 # -- functions ---------------------------------------------------------------------------------------------------------
@@ -194,13 +219,15 @@ def update_state(call: Call) -> Datum:
     return call[0] if isinstance(call[0], Monad) else Monad("U")
 
 
-@primitive("Depend", "depend", "Return", "return", "stop_gradient", "RefToEmbed")
+@primitive(
+    "Depend", "depend", "Return", "return", "stop_gradient", "identity", "HookBackward", "CellBackwardHook", "MoveTo"
+)  # fmt: skip
 def depend(call: Call) -> Datum:
     """The first input."""
     return call[0]
 
 
-@primitive("Print", "TensorSummary", "ScalarSummary", "ImageSummary", "HistogramSummary", "Assert")
+@primitive("Print", "TensorSummary", "ScalarSummary", "ImageSummary", "HistogramSummary", "Assert", "TensorDump")
 def nothing(call: Call) -> Datum:
     """What only speaks to the user while the model runs is left out."""
     return Monad("IO")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     lower_activation,
     lower_array,
+    lower_attention,
     lower_conv,
     lower_flow,
     lower_image,
@@ -27,6 +28,7 @@ from . import (
 __all__ = [
     "lower_activation",
     "lower_array",
+    "lower_attention",
     "lower_conv",
     "lower_flow",
     "lower_image",
