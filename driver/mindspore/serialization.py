@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from planish.frontend.checkpoints import read_checkpoint
+from planish.frontend.checkpoints import prefixed, read_checkpoint
 from planish.frontend.mindir.files import load as load_file
 from planish.ir.errors import ModelError
 from planish.mindspore.errors import ArgumentTypeError, LoadRuntimeError, LoadValueError
@@ -124,7 +124,7 @@ def load_param_into_net(
     names = {name: name for name in own if name in given}
     missing = [name for name in own if name not in names]
     if missing and not strict_load:
-        names |= _prefixed(missing, given)
+        names |= prefixed(missing, given)[0]
     fitted = {name: _fitted(own[name], given[stored], strict_load) for name, stored in names.items()}
     wrong = [found for found in fitted.values() if isinstance(found, str)]
     if wrong:
@@ -134,17 +134,7 @@ def load_param_into_net(
     for name, found in fitted.items():
         own[name].set_data(found)
     used = set(names.values())
-    return [name for name in own if name not in names], [name for name in given if name not in used]
-
-
-def _prefixed(missing: Sequence[str], given: Mapping[str, Parameter]) -> dict[str, str]:
-    """Names in `given` of what is missing, behind one prefix: that of the first name which ends like a missing one."""
-    for wanted in missing:
-        for name in given:
-            prefix = name.removesuffix(wanted)
-            if name != prefix and prefix:
-                return {other: prefix + other for other in missing if prefix + other in given}
-    return {}
+    return [name for name in own if name not in names], [name for name in parameter_dict if name not in used]
 
 
 def _fitted(own: Parameter, given: Parameter, strict: bool) -> np.ndarray[Any, Any] | str:

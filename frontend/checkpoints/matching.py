@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.constants import ConstantData
@@ -68,23 +68,26 @@ def matched(
 def _names(wanted: Mapping[str, TensorType], checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
     """The checkpoint's name of each parameter that it has, and the prefix that its names have in front ("")."""
     names = {name: name for name in wanted if name in checkpoint.tensors}
-    missing = [name for name in wanted if name not in names]
-    if not missing:
-        return names, ""
-    ends = set(missing)
+    found, prefix = prefixed([name for name in wanted if name not in names], checkpoint.tensors)
+    return names | found, prefix
+
+
+def prefixed(missing: Sequence[str], stored: Iterable[str]) -> tuple[dict[str, str], str]:
+    """Names in `stored` of what is missing, behind one prefix that ends with a dot, and that prefix ("": there is none,
+    or two fit as many names, so that nobody can say which one is meant)."""
+    ends, names = set(missing), set(stored)
     prefixes: Counter[str] = Counter()
-    for stored in checkpoint.tensors:
-        at = stored.find(".")
+    for name in names if ends else ():
+        at = name.find(".")
         while at >= 0:
-            if stored[at + 1 :] in ends:
-                prefixes[stored[: at + 1]] += 1
-            at = stored.find(".", at + 1)
+            if name[at + 1 :] in ends:
+                prefixes[name[: at + 1]] += 1
+            at = name.find(".", at + 1)
     best = prefixes.most_common(2)
-    # Where two prefixes fit as many names, nobody can say which one is meant.
     if not best or (len(best) == 2 and best[0][1] == best[1][1]):
-        return names, ""
+        return {}, ""
     prefix = best[0][0]
-    return names | {name: prefix + name for name in missing if prefix + name in checkpoint.tensors}, prefix
+    return {name: prefix + name for name in missing if prefix + name in names}, prefix
 
 
 def _fitted(data: ConstantData, wanted: TensorType) -> ConstantData | str:
