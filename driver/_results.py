@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from planish._atomic import written_beside
+from planish._folders import folder_state
 from planish._version import __version__
 from planish.codegen.cache import Cache, digest
 from planish.codegen.toolchain import find_compiler
@@ -45,6 +46,9 @@ def key_of(model: Path, out: Path, options: Mapping[str, object], weights: Path 
     contents: list[str] = []
     try:
         for path in [model] if weights is None else [model, weights]:
+            if path.is_dir():
+                contents.append(folder_state(path))
+                continue
             with path.open("rb") as file:
                 content = _content(file)
             if content is None:

@@ -41,8 +41,10 @@ class Section:
 def kind_of(path: Path) -> Kind:
     """The kind of `path`: ELF files and `ar` archives are artifacts, everything else is taken for a model.
 
-    Raises OSError if the file cannot be read.
+    A folder is a model. Raises OSError if the file cannot be read.
     """
+    if path.is_dir():
+        return Kind.MODEL
     with path.open("rb") as file:
         head = file.read(_HEADER.size)
         if head.startswith(b"!<arch>\n"):
@@ -75,6 +77,8 @@ def foreign_machine(path: Path) -> str:
 
     Raises OSError if the file cannot be read.
     """
+    if path.is_dir():
+        return ""
     with path.open("rb") as file:
         head = file.read(_HEADER.size)
     if len(head) < _HEADER.size or not head.startswith(b"\x7fELF"):

@@ -4,6 +4,9 @@ them with their outputs, and for the tests that compare live. torch and transfor
 from __future__ import annotations
 
 import importlib
+import json
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,28 +43,27 @@ _LAST = ("last_hidden_state", "pooler_output")
 _SPAN = ("start_logits", "end_logits")
 
 
-def _family(prefix: str, config_kind: str, config: dict[str, Any], pooled: bool = True) -> list[Case]:
+def _family(prefix: str, config: dict[str, Any], kept: str, pooled: bool = True) -> list[Case]:
+    """The model without a head and with each of four, of which `kept` is one."""
     heads = {"MaskedLM": ("logits",), "SequenceClassification": ("logits",), "TokenClassification": ("logits",),
              "QuestionAnswering": _SPAN}  # fmt: skip
-    found = [
-        Case(prefix.lower(), f"{prefix}Model", config_kind, config, kept=True, outputs=_LAST if pooled else _LAST[:1])
-    ]
+    kind, bare = f"{prefix}Config", _LAST if pooled else _LAST[:1]
+    found = [Case(prefix.lower(), f"{prefix}Model", kind, config, kept=kept == "Model", outputs=bare)]
     for head, outputs in heads.items():
-        more = {"num_labels": 3} if head != "QuestionAnswering" else {}
-        kept = head == "MaskedLM"
-        found.append(Case(f"{prefix.lower()}_{head}", f"{prefix}For{head}", config_kind, {**config, **more}, kept=kept,
-                          outputs=outputs))  # fmt: skip
+        options = {**config, "num_labels": 3} if head != "QuestionAnswering" else config
+        name = f"{prefix.lower()}_{head.lower()}"
+        found.append(Case(name, f"{prefix}For{head}", kind, options, kept=head == kept, outputs=outputs))
     return found
 
 
 ENCODERS = [
-    *_family("Bert", "BertConfig", _BERT),
+    *_family("Bert", _BERT, "Model"),
     Case("bert_pretraining", "BertForPreTraining", "BertConfig", {**_BERT, "hidden_act": "gelu_new"},
          outputs=("prediction_logits", "seq_relationship_logits")),
     Case("bert_next", "BertForNextSentencePrediction", "BertConfig", _BERT),
-    *_family("Roberta", "RobertaConfig", _BERT),
-    *_family("DistilBert", "DistilBertConfig", _DISTIL, pooled=False),
-    *_family("MPNet", "MPNetConfig", _BERT),
+    *_family("Roberta", _BERT, "MaskedLM"),
+    *_family("DistilBert", _DISTIL, "QuestionAnswering", pooled=False),
+    *_family("MPNet", _BERT, "TokenClassification"),
 ]  # fmt: skip
 _GPT2: dict[str, Any] = {
     "vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 96, "pad_token_id": 0,
@@ -79,14 +81,10 @@ def _causal(prefix: str, config: dict[str, Any], lm: str = "ForCausalLM", text: 
     found = [
         Case(f"{name}_model", f"{prefix}{text}Model", kind, config, outputs=_LAST[:1], **options),
         Case(name, f"{prefix}{lm}", kind, config, kept=True, **options),
-        Case(
-            f"{name}_sequence", f"{prefix}{text}ForSequenceClassification", kind, {**config, "num_labels": 3}, **options
-        ),
+        Case(f"{name}_sequence", f"{prefix}{text}ForSequenceClassification", kind, labelled, **options),
     ]
     if not text:
-        found.append(
-            Case(f"{name}_tokens", f"{prefix}ForTokenClassification", kind, {**config, "num_labels": 3}, **options)
-        )
+        found.append(Case(f"{name}_tokens", f"{prefix}ForTokenClassification", kind, labelled, **options))
     return found
 
 
@@ -125,7 +123,7 @@ CAUSAL = [
                         "layer_types": ["sliding_attention", "full_attention"]}, text="Text"),
 ]  # fmt: skip
 _VIT: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "image_size": 16,
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 24, "image_size": 16,
     "patch_size": 8, "num_labels": 3,
 }  # fmt: skip
 _CLIP_TEXT: dict[str, Any] = {
@@ -137,7 +135,7 @@ _CLIP = {"text_config": _CLIP_TEXT, "vision_config": _CLIP_IMAGE, "projection_di
 _RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "num_labels": 3}
 _CONVNEXT: dict[str, Any] = {"hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2, "num_labels": 3,
                              "layer_scale_init_value": 1.0}  # fmt: skip
-_SIDE = {"side": 40}
+_SIDE = {"side": 24}
 _TEACHER = ("logits", "cls_logits", "distillation_logits")
 
 IMAGES = [
@@ -164,7 +162,7 @@ IMAGES = [
     Case("convnext_v2", "ConvNextV2ForImageClassification", "ConvNextV2Config", _CONVNEXT, "image", extra=_SIDE),
 ]  # fmt: skip
 _T5: dict[str, Any] = {
-    "vocab_size": 60, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 1, "num_heads": 2, "pad_token_id": 0,
+    "vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "pad_token_id": 0,
     "decoder_start_token_id": 0, "eos_token_id": 59, "relative_attention_num_buckets": 12,
     "relative_attention_max_distance": 20,
 }  # fmt: skip
@@ -180,15 +178,20 @@ _STATES = ("last_hidden_state", "encoder_last_hidden_state")
 SEQ2SEQ = [
     Case("t5", "T5ForConditionalGeneration", "T5Config", _T5, "pair", kept=True, outputs=_BOTH),
     Case("t5_gated", "T5ForConditionalGeneration", "T5Config",
-         {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 2}, "pair",
+         {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_layers": 2}, "pair",
          outputs=_BOTH),
-    Case("t5_model", "T5Model", "T5Config", _T5, "pair", outputs=_STATES),
+    Case("t5_model", "T5Model", "T5Config", {**_T5, "num_decoder_layers": 2}, "pair", outputs=_STATES),
     Case("t5_encoder", "T5EncoderModel", "T5Config", {**_T5, "num_layers": 2}, outputs=_LAST[:1]),
     Case("whisper", "WhisperForConditionalGeneration", "WhisperConfig", _WHISPER, "speech", kept=True, outputs=_BOTH),
     Case("whisper_model", "WhisperModel", "WhisperConfig", _WHISPER, "speech",
          outputs=_STATES),
 ]  # fmt: skip
 CASES = ENCODERS + CAUSAL + IMAGES + SEQ2SEQ
+
+
+def generates(case: Case) -> bool:
+    """Whether the model writes text."""
+    return case.kind.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"))
 
 
 def make_model(case: Case, seed: int = 0) -> Any:
@@ -250,8 +253,8 @@ def make_inputs(case: Case, seed: int = 0, batch: int = 2, length: int = 7) -> A
 
 def positions(inputs: Arrays) -> Arrays:
     """The inputs with `position_ids`, as transformers counts them where they are not given."""
-    ids = inputs["input_ids"]
-    return {**inputs, "position_ids": np.broadcast_to(np.arange(ids.shape[1]), ids.shape)}
+    batch, length = inputs["input_ids"].shape
+    return {**inputs, "position_ids": np.tile(np.arange(length), (batch, 1))}
 
 
 def expected(case: Case, model: Any, inputs: Arrays) -> Arrays:
@@ -262,8 +265,87 @@ def expected(case: Case, model: Any, inputs: Arrays) -> Arrays:
     return {name: found[name].numpy() for name in case.outputs}
 
 
+def generated(case: Case, model: Any, inputs: Arrays, count: int) -> np.ndarray[Any, Any]:
+    """The tokens [batch, count] that transformers' greedy search adds to unpadded inputs."""
+    torch: Any = importlib.import_module("torch")
+    generate = importlib.import_module("transformers").GenerationMixin.generate
+    feed = {name: torch.from_numpy(value) for name, value in inputs.items() if name != "decoder_input_ids"}
+    start = case.config.get("decoder_start_token_id")
+    if "input_ids" in feed:
+        feed["input_ids"] = feed["input_ids"].clamp(min=2)
+        feed["attention_mask"] = torch.ones_like(feed["input_ids"])
+    batch = next(iter(feed.values())).shape[0]
+    skip = inputs["input_ids"].shape[1] if start is None else 1
+    if start is not None:
+        feed["decoder_input_ids"] = torch.full((batch, 1), start)
+    main = feed.pop("input_features", None)
+    for name in ("eos_token_id", "suppress_tokens", "begin_suppress_tokens", "forced_decoder_ids"):
+        setattr(model.generation_config, name, None)
+    with torch.no_grad():
+        found = generate(model, main, **feed, do_sample=False, max_new_tokens=count, pad_token_id=0)
+    return found[:, skip:].numpy()
+
+
+def greedy(case: Case, run: Callable[[str, Arrays], Arrays], inputs: Arrays, count: int) -> np.ndarray[Any, Any]:
+    """The tokens [batch, count] that greedy search adds with a cache; `run` runs one of the folder's graphs."""
+    return (_greedy_alone if case.inputs == "text" else _greedy_pair)(case, run, inputs, count)
+
+
+def _greedy_alone(case: Case, run: Callable[[str, Arrays], Arrays], inputs: Arrays, count: int) -> Any:
+    ids = inputs["input_ids"].clip(2)
+    batch, length = ids.shape
+    found = run("prefill", positions({"input_ids": ids, "attention_mask": np.ones_like(ids)}))
+    tokens: list[Any] = []
+    for at in range(length, length + count):
+        tokens.append(found["logits"][:, -1].argmax(-1).reshape(batch, 1))
+        more = {"attention_mask": np.ones((batch, at + 1), np.int64), "position_ids": np.full((batch, 1), at)}
+        found = run("decode", {"input_ids": tokens[-1], **more, **_cache(found)})
+    return np.concatenate(tokens, axis=1)
+
+
+def _greedy_pair(case: Case, run: Callable[[str, Arrays], Arrays], inputs: Arrays, count: int) -> Any:
+    source = {name: value for name, value in inputs.items() if name != "decoder_input_ids"}
+    more: Arrays = {}
+    if "input_ids" in source:
+        source["input_ids"] = source["input_ids"].clip(2)
+        more["encoder_attention_mask"] = source["attention_mask"] = np.ones_like(source["input_ids"])
+    states = run("encoder", source)["last_hidden_state"]
+    start = np.full((len(states), 1), case.config["decoder_start_token_id"])
+    found = run("prefill", {"input_ids": start, "encoder_hidden_states": states, **more})
+    cross = _cache(found, ".encoder.")
+    tokens: list[Any] = []
+    for _ in range(count):
+        tokens.append(found["logits"][:, -1].argmax(-1).reshape(-1, 1))
+        found = run("decode", {"input_ids": tokens[-1], **more, **_cache(found, ".decoder."), **cross})
+    return np.concatenate(tokens, axis=1)
+
+
+def _cache(outputs: Arrays, part: str = "") -> Arrays:
+    kept = {name: value for name, value in outputs.items() if name.startswith("present.") and part in name}
+    return {name.replace("present", "past_key_values"): value for name, value in kept.items()}
+
+
 def save(case: Case, model: Any, folder: Path, **options: Any) -> None:
     """Write the folder as transformers does."""
     model.save_pretrained(folder, **options)
     for name in ("generation_config.json", "README.md"):
         (folder / name).unlink(missing_ok=True)
+
+
+_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
+
+
+def write_safetensors(path: Path, tensors: Arrays) -> None:
+    """A safetensors file, written by hand."""
+    head: dict[str, Any] = {}
+    place = 0
+    for name, value in tensors.items():
+        head[name] = {
+            "dtype": _CODES[value.dtype.name],
+            "shape": value.shape,
+            "data_offsets": [place, place + value.nbytes],
+        }
+        place += value.nbytes
+    text = json.dumps(head).encode()
+    data = b"".join(np.ascontiguousarray(value).tobytes() for value in tensors.values())
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)

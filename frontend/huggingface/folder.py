@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -127,25 +125,4 @@ def _tensors(place: Path) -> dict[str, ConstantData]:
     return read_checkpoint(place).tensors
 
 
-# -- identity -------------------------------------------------------------------------------------------------------
-
-
-def files_of(path: Path) -> Iterator[Path]:
-    """The files of a folder that a compiled model can depend on, in order: configurations and weights, those of
-    modules of sentence-transformers included."""
-    for pattern in ("*.json", "*.safetensors", "*.bin", "*/*.json", "*/*.safetensors", "*/*.bin"):
-        yield from sorted(p for p in path.glob(pattern) if p.is_file())
-
-
-def identity(path: Path) -> str:
-    """A checksum of the folder's state: contents of configurations, names, sizes and times of change of weights."""
-    state = hashlib.sha256()
-    for file in files_of(path):
-        info = file.stat()
-        state.update(f"{file.relative_to(path)} {info.st_size} {info.st_mtime_ns}\n".encode())
-        if file.name in (CONFIG, MODULES) and info.st_size < 1 << 20:
-            state.update(file.read_bytes())
-    return state.hexdigest()
-
-
-__all__ = ["CONFIG", "Folder", "identity", "open_folder", "read_weights"]
+__all__ = ["CONFIG", "Folder", "open_folder", "read_weights"]

@@ -17,10 +17,10 @@ _ACTIVATIONS = {"Tanh": "tanh", "ReLU": "relu", "Identity": "linear", "Sigmoid":
 
 
 def sentence_embedding(n: Net, folder: Folder, outputs: dict[str, Item]) -> dict[str, Item]:
-    """One vector for each sentence, `sentence_embedding` [batch, size], of the last hidden state. Raises
-    `UnsupportedError` for modules that planish does not have."""
-    x = outputs.get("last_hidden_state")
-    if x is None:
+    """One vector for each sentence, `sentence_embedding` [batch, size], and the last hidden state that it is made of.
+    Raises `UnsupportedError` for modules that planish does not have."""
+    x = states = outputs.get("last_hidden_state")
+    if x is None or states is None:
         raise UnsupportedError(f"{folder.label}: modules.json: expected a model without a head, which gives states")
     for index, (kind, place) in enumerate(folder.modules, start=1):
         with n.scope(str(index)):
@@ -37,7 +37,7 @@ def sentence_embedding(n: Net, folder: Folder, outputs: dict[str, Item]) -> dict
                     raise UnsupportedError(
                         f"{folder.label}: modules.json: expected Pooling, Dense or Normalize, got {quote(kind)}"
                     )
-    return {"sentence_embedding": x}
+    return {"sentence_embedding": x, "last_hidden_state": states}
 
 
 def _pooling_config(place: Path) -> Config:

@@ -81,7 +81,8 @@ class HuggingFaceSource:
         net = Net(assembly, weights, self.folder.config)
         found = self.model.build(net, self.graph)
         if self.folder.modules:
-            found = sentence_embedding(net, self.folder, found) | found
+            found = sentence_embedding(net, self.folder, found)
+            weights.ignore("pooler.", f"{self.model.base}.pooler.")
         return net, found
 
     def _finish(self, weights: Weights) -> list[str]:
