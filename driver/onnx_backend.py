@@ -93,9 +93,9 @@ class PlanishBackend(Backend):
         return device.split(":")[0].upper() == "CPU"
 
 
-def made_symbolic(model: ModelProto, fixed: Mapping[str, Sequence[int]] | None = None) -> ModelProto:
+def made_symbolic(model: ModelProto) -> ModelProto:
     """A copy of `model` in which every dimension of every input, or of its elements, has a symbol of its own; output
-    shapes and annotations inside are dropped. `fixed` names inputs that keep the dimensions of the given numbers."""
+    shapes and annotations inside are dropped."""
     copy = ModelProto()
     copy.CopyFrom(model)
     constants = {t.name for t in copy.graph.initializer}
@@ -103,8 +103,7 @@ def made_symbolic(model: ModelProto, fixed: Mapping[str, Sequence[int]] | None =
         if info.name in constants:
             continue
         for axis, dim in enumerate(_element_dims(info.type)):
-            if axis not in (fixed or {}).get(info.name, ()):
-                dim.dim_param = f"i{number}_{axis}"
+            dim.dim_param = f"i{number}_{axis}"
     del copy.graph.value_info[:]
     for info in copy.graph.output:
         if info.type.WhichOneof("value") == "tensor_type":

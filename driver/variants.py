@@ -1,5 +1,5 @@
 """Models with several programs: one variant for each assignment of ranks that type-checks to inputs of unknown rank,
-and versions for sizes that were asked for (`--shape`).
+or for each length of an integer input that decides a rank, and versions for sizes that were asked for (`--shape`).
 
 Each variant is an ordinary program whose shapes are symbols; a version has numbers for some of these, and stands in
 front of its general variant. All of them share symbols, weights and equal kernels; the runtime picks the first that
@@ -16,8 +16,8 @@ from typing import TypeVar
 from planish.codegen.llvm.descriptor import Descriptor
 from planish.frontend import Source
 from planish.ir.core import Module
-from planish.ir.errors import ModelError, PlanishError, UnsupportedError
-from planish.ir.expr import symbol_bounds
+from planish.ir.errors import ANY_LENGTH, ModelError, PlanishError, UnsupportedError
+from planish.ir.expr import Expr, symbol_bounds
 from planish.ir.plan import Plan
 from planish.ir.program import Program
 from planish.ir.types import TensorType, Type
@@ -29,6 +29,7 @@ from planish.shapes import Given, Shapes, read_general, resolve
 
 MAX_RANK = 6
 MOST_VARIANTS = 49
+_MOST_LENGTHS = 2  # inputs whose lengths decide ranks
 _MOST_TRIES = 343
 _REASON = 300  # characters of a reason that the runtime shows; the manifest has all
 
@@ -64,8 +65,13 @@ class Variants:
 
     @property
     def general(self) -> Module:
-        """The module of a variant that is no version."""
-        return next(v.module for v in self.found if not v.sizes)
+        """The module of a variant that is no version; of a model that has a variant for each length, the last one."""
+        return next((v.module for v in self.found if not v.sizes), self.found[-1].module)
+
+    @property
+    def by_length(self) -> bool:
+        """Whether there is no general variant, but one for each length of an input that decides a rank."""
+        return bool(self.found) and all(v.sizes for v in self.found)
 
     @property
     def modules(self) -> list[Module]:
@@ -82,15 +88,16 @@ class Variants:
             try:
                 results.append(work(variant.module))
             except UnsupportedError as error:
-                if not self.unranked:
+                if not self.unranked and not self.by_length:
                     raise
-                self.refuse(variant.ranks, error)
+                if self.unranked:
+                    self.refuse(variant.ranks, error)
                 last = error
             else:
                 kept.append(variant)
         self.found = kept
         if not kept and last is not None:
-            raise self.nothing(last)
+            raise self.nothing(last) if self.unranked else last
         return results
 
     def refuse(self, ranks: dict[str, int], error: PlanishError) -> None:
@@ -145,8 +152,18 @@ def read_variants(
 
 
 def _read_versions(source: Source, shapes: Mapping[str, Given] | None, ranks: Mapping[str, int] | None) -> Variants:
-    """The model, behind one version of it for each assignment of sizes that it was asked for."""
-    module, settled = read_general(source, shapes, ranks)
+    """The model, behind one version of it for each assignment of sizes that it was asked for; or one version for each
+    length of the inputs whose length decides a rank, if it can be read with these only."""
+    try:
+        module, settled = read_general(source, shapes, ranks)
+    except UnsupportedError as error:
+        wanted = resolve(source, shapes, ranks)
+        if not error.lengths or wanted.sizes:
+            raise
+        found = list(_read_lengths(source, wanted, ranks, error, {}))
+        if not found:
+            raise
+        return Variants(source.label, (), found[:MOST_VARIANTS], shapes=wanted)
     variants = Variants(source.label, (), [], shapes=settled)
     with symbol_bounds(settled.bounds):
         for sizes in settled.versions:
@@ -154,6 +171,39 @@ def _read_versions(source: Source, shapes: Mapping[str, Given] | None, ranks: Ma
             variants.found.append(Variant({}, source.read(shapes=fixed, ranks=ranks), sizes))
     variants.found.append(Variant({}, module))
     return variants
+
+
+def _read_lengths(
+    source: Source,
+    wanted: Shapes,
+    ranks: Mapping[str, int] | None,
+    error: UnsupportedError,
+    sizes: Mapping[str, int],
+) -> Iterator[Variant]:
+    """The model for each length, up to the greatest rank, of an input that `error` names, besides those in `sizes`."""
+    named = sorted(error.lengths - {ANY_LENGTH})
+    for name in named[:1] or (n for n in _vector_lengths(source, ranks) if n not in sizes):
+        found = False
+        for length in range(MAX_RANK + 1):
+            chosen = {**sizes, name: length}
+            fixed = {**wanted.fixed, **{n: (size,) for n, size in chosen.items()}}
+            try:
+                yield Variant({}, source.read(shapes=fixed, ranks=ranks), chosen)
+                found = True
+            except UnsupportedError as next_error:
+                if next_error.lengths and len(chosen) < _MOST_LENGTHS:
+                    yield from _read_lengths(source, wanted, ranks, next_error, chosen)
+            except ModelError:
+                continue  # the other inputs do not fit that length
+        if found:
+            return
+
+
+def _vector_lengths(source: Source, ranks: Mapping[str, int] | None) -> list[str]:
+    """Symbols that are lengths of inputs that are vectors of integers."""
+    types = [type for _, type in source.input_types(ranks) if isinstance(type, TensorType)]
+    dims = [t.dims[0] for t in types if t.dtype in ("i64", "i32") and t.shape is not None and len(t.shape) == 1]
+    return sorted({d.symbol for d in dims if isinstance(d, Expr) and d.symbol is not None})
 
 
 def assignments(inputs: int) -> Iterator[tuple[int, ...]]:
@@ -178,7 +228,8 @@ def join(heads: Sequence[Program | Plan], programs: Sequence[Program]) -> None:
 
 def whole_specs(variants: Variants, programs: Sequence[Program | Plan], what: str) -> Specs:
     """Names and types of the "inputs" or "outputs" of the whole model: of unknown rank where the variants differ."""
-    general = [program for program, v in zip(programs, variants.found, strict=True) if not v.sizes]
+    found = zip(programs, variants.found, strict=True)
+    general = [program for program, v in found if not v.sizes or variants.by_length]
     groups = zip(*(program.attributes[what] for program in general), strict=True)
     return [_whole(list(group), variants.unranked if what == "inputs" else ()) for group in groups]
 

@@ -13,18 +13,24 @@ class PlanishError(Exception):
     """
 
 
+ANY_LENGTH = "?"
+"""In `Issue.lengths`: a length that depends on those of inputs in ways that are not known."""
+
+
 class ModelError(PlanishError):
     """The model file is damaged, inconsistent, or not of the format its name claims."""
 
 
 class Issue(NamedTuple):
-    """One node (or tensor) of a model that cannot be compiled."""
+    """One node (or tensor) of a model that cannot be compiled. `lengths` are symbols, the lengths of integer inputs,
+    with numbers for which it could: the rank of a result depends on them."""
 
     node: str
     operator: str
     opset: str
     reason: str
     advice: str
+    lengths: frozenset[str] = frozenset()
 
 
 class UnsupportedError(PlanishError):
@@ -37,6 +43,7 @@ class UnsupportedError(PlanishError):
         super().__init__(message)
         self.reason = reason or message
         self.issues = issues
+        self.lengths = frozenset[str]().union(*(issue.lengths for issue in issues))
 
 
 class VerifyError(PlanishError):

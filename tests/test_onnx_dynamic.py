@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,14 @@ from _lowering import lowered
 from onnx import helper
 from onnx_models import info, make, node
 
+from planish.compile import compile_file
 from planish.frontend.onnx import read_onnx
+from planish.frontend.onnx.reader import OnnxSource
 from planish.ir.errors import PlanishError
 from planish.ir.interp import run_graph, run_program
 from planish.onnx_backend import made_symbolic
+from planish.runtime import InputError, load
+from planish.variants import read_variants
 
 RNG = np.random.default_rng(11)
 
@@ -125,3 +130,47 @@ def test_a_size_that_no_input_can_state_may_be_1(width: int) -> None:
     np.testing.assert_array_equal(got, x.reshape(2, -1) * constants["four"])
     with pytest.raises(PlanishError, match="Mul"):
         run_graph(read_onnx(model.SerializeToString()), {"x": np.zeros((2, 2), np.float32)})
+
+
+@pytest.mark.parametrize(("count", "noop", "want"), [(0, 0, ()), (0, 1, (2, 3, 4)), (2, 0, (3,))])
+def test_a_reduction_over_axes_that_are_data_of_a_known_number(count: int, noop: int, want: tuple[int, ...]) -> None:
+    inputs: dict[str, Any] = {"x": np.ones((2, 3, 4), np.float32), "axes": np.array([0, 2][:count], np.int64)}
+    model = make([node("ReduceSum", ["x", "axes"], keepdims=0, noop_with_empty_axes=noop)], inputs)
+    got = run_graph(read_onnx(model.SerializeToString()), inputs)["y"]
+    assert got.shape == want and got.sum() == 24
+
+
+def test_lengths_that_decide_ranks_are_variants() -> None:
+    model = make([node("Unsqueeze", ["x", "axes"])], {"x": info("x", ["n", "m"]), "axes": np.zeros(1, np.int64)})
+    variants = read_variants(OnnxSource(made_symbolic(model).SerializeToString()))
+    assert variants.by_length and [v.sizes for v in variants.found] == [{"i1_0": n} for n in range(7)]
+    for length, variant in enumerate(variants.found):
+        axes = np.arange(length, dtype=np.int64)
+        y = run_graph(variant.module, {"x": np.ones((2, 3), np.float32), "axes": axes})["y"]
+        assert y.shape == (*[1] * length, 2, 3)
+
+
+def test_only_lengths_for_which_the_operators_fit_are_variants() -> None:
+    inputs = {"x": info("x", ["n", "m"]), "axes": np.zeros(1, np.int64)}
+    model = made_symbolic(make([node("Squeeze", ["x", "axes"])], inputs))
+    variants = read_variants(OnnxSource(model.SerializeToString()))
+    assert [v.sizes["i1_0"] for v in variants.found] == [0, 1, 2]
+
+
+def test_a_compiled_model_takes_any_length_that_decides_a_rank(tmp_path: Path) -> None:
+    model = make([node("Expand", ["x", "shape"])], {"x": info("x", ["n"]), "shape": np.zeros(1, np.int64)})
+    compile_file(made_symbolic(model), tmp_path / "m.so", workers=1, threads=1, opt=0)
+    loaded = load(tmp_path / "m.so")
+    x = np.arange(3, dtype=np.float32)
+    for shape in ([3], [2, 1], [2, 1, 3, 1]):
+        (y,) = loaded.run({"x": x, "shape": np.array(shape)}).values()
+        np.testing.assert_array_equal(y, np.broadcast_to(x, np.broadcast_shapes((3,), tuple(shape))))
+    with pytest.raises(InputError, match="shape"):
+        loaded.run({"x": x, "shape": np.ones(9, np.int64)})
+
+
+def test_a_squeeze_without_axes_keeps_symbols_and_refuses_those_that_are_1() -> None:
+    module = read_onnx(make([node("Squeeze", ["x"])], {"x": info("x", ["n", 1, 4])}).SerializeToString())
+    assert run_graph(module, {"x": np.zeros((2, 1, 4), np.float32)})["y"].shape == (2, 4)
+    with pytest.raises(PlanishError, match="Squeeze"):
+        run_graph(module, {"x": np.zeros((1, 1, 4), np.float32)})

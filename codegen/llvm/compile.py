@@ -213,7 +213,7 @@ def compile_program(
         profile=profile,
         name=name,
     )
-    return text, compile_object(text, target, 1)
+    return text, compile_object(text, target, 1, sizes=True)
 
 
 def compile_descriptor(what: Descriptor, target: TargetInfo, name: str = MAIN) -> tuple[str, bytes]:

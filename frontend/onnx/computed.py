@@ -113,10 +113,10 @@ def length_of(node: Node, index: int) -> Dim:
     return shape[0] if shape else 1
 
 
-def unknown_rank() -> Unsupported:
-    """What to raise where only the run knows how many axes there are."""
+def unknown_rank(node: Node, index: int) -> Unsupported:
+    """What to raise where only the run knows how many axes there are in an input."""
     reason = "the number of axes, and with it the rank of the result, is known only when the model runs"
-    return Unsupported(reason, "give the input with the axes a fixed length")
+    return Unsupported(reason, "give the input with the axes a fixed length", node.lengths(index))
 
 
 @computed("Squeeze", "Unsqueeze")
@@ -125,8 +125,10 @@ def squeeze(node: Node) -> Value:
     dims = node.shape(0)
     count = length_of(node, 1)
     if not isinstance(count, int):
-        raise unknown_rank()
+        raise unknown_rank(node, 1)
     if node.op_type == "Squeeze":
+        if count > len(dims):
+            raise node.error(f"axes: expected at most {len(dims)}, got {count}")
         kept = kept_dims(node, flags(node, 1, len(dims)), dims, len(dims) - count)
         require_zero(as_expr(product(dims)) - product(kept))
         return node.make(Reshape, node.value(0), tuple(kept))

@@ -12,6 +12,7 @@ from ...ir.ops.order import TopK
 from ...ir.ops.shape import Expand, Gather, GatherElements, GatherND, ScatterElements, ScatterND
 from .calc import Calc, scalar
 from .node import Node, converter
+from .scope import Unsupported
 from .shape import checked_sizes
 
 
@@ -48,6 +49,9 @@ def gather_elements(node: Node) -> Value:
 @converter("GatherND")
 def gather_nd(node: Node) -> Value:
     """GatherND."""
+    if node.lengths(1):
+        reason = "the size of its tuples of indices, and with it the rank of the result, is symbolic"
+        raise Unsupported(reason, "fix the shape of the indices", node.lengths(1))
     return node.make(GatherND, node.value(0), node.value(1), node.integer("batch_dims", 0))
 
 

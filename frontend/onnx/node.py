@@ -17,7 +17,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, TypeProto
 from ...ir.assume import assume_equal
 from ...ir.constants import ConstantData
 from ...ir.core import Op, Region, Value
-from ...ir.errors import ModelError, VerifyError
+from ...ir.errors import ANY_LENGTH, ModelError, VerifyError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.ops.host.sequences import OptionalMake
 from ...ir.types import DTYPES, OptionalType, TensorType, Type
@@ -177,10 +177,16 @@ class Node:
 
     def unknown(self, index: int, what: str = "") -> Unsupported:
         """What to raise when the elements of input `index` must be known and are not."""
-        what = what or f"input {index}"
-        return FromData(
-            f"{what} ({quote(self._name(index), 40)}) is computed from data", "make it a constant, or fix input shapes"
-        )
+        reason = f"{what or f'input {index}'} ({quote(self._name(index), 40)}) is computed from data"
+        return FromData(reason, "make it a constant, or fix input shapes", self.lengths(index))
+
+    def lengths(self, index: int) -> frozenset[str]:
+        """Symbols in the last dimension of an integer input: its length, if it is a vector. `ANY_LENGTH` stands for one
+        that is found when the model runs, and may depend on the lengths of inputs."""
+        type = self.type(index)
+        last = type.shape[-1] if type.shape and type.dtype in ("i64", "i32") else 0
+        names = frozenset[str]() if isinstance(last, int) else last.symbols()
+        return frozenset(ANY_LENGTH if name.startswith("?") else name for name in names)
 
     def dims(self, index: int, what: str = "") -> list[Dim]:
         """Elements of a 1-D (or scalar) integer input, ints or expressions. Raises `Unsupported` when unknown."""

@@ -107,17 +107,19 @@ class NodeImporter:
         try:
             self.run(proto, frame)
         except Unsupported as e:
-            self._issue(proto, frame, e.reason, e.advice)
+            self._issue(proto, frame, e.reason, e.advice, e.lengths)
             items.update(dict.fromkeys(outputs))
 
     def _has_meaning(self, proto: NodeProto, frame: Frame) -> bool:
         domain = _domain(proto)
         return (domain, proto.op_type) in CONVERTERS or self.functions.find(proto, frame.opsets[domain], []) is not None
 
-    def _issue(self, proto: NodeProto, frame: Frame, reason: str, advice: str) -> None:
+    def _issue(
+        self, proto: NodeProto, frame: Frame, reason: str, advice: str, lengths: frozenset[str] = frozenset()
+    ) -> None:
         operator = f"{proto.domain or 'ai.onnx'}.{proto.op_type}"
         opset = str(frame.opsets[_domain(proto)])
-        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], opset, reason, advice))
+        self.issues.append(Issue(node_label(proto), quote(operator)[1:-1], opset, reason, advice, lengths))
 
     def run(self, proto: NodeProto, frame: Frame) -> None:
         """Convert one node, all of whose inputs are there. Raises `Unsupported`."""
@@ -245,7 +247,7 @@ class NodeImporter:
                 self.run(proto, frame)
             except Unsupported as e:
                 inside = f"its definition needs {proto.op_type}: " if not e.reason.startswith("its definition") else ""
-                raise Unsupported(inside + e.reason, e.advice) from e
+                raise Unsupported(inside + e.reason, e.advice, e.lengths) from e
         around.scope.builder.loc = around.loc
 
 

@@ -41,7 +41,7 @@ class _Flags:
         if keep:
             return y
         if self.kept is None:
-            raise unknown_rank()
+            raise unknown_rank(node, 1)
         shape = kept_dims(node, self.vector, dims, self.kept)
         require_zero(as_expr(product(node.dims_of(y))) - product(shape))
         return node.make(Reshape, y, tuple(shape))
@@ -69,6 +69,8 @@ def _over(node: Node, make: Callable[[_Axes], Value]) -> Value:
         declared = node.declared(0)
         if declared is not None and node.type(0).is_static:
             return reduction(node, declared, make)
+        if node.shape(1) == (0,):
+            return make(() if node.integer("noop_with_empty_axes", 0) else tuple(range(node.rank(0))))
         return make(_flags(node))
     return make(axes)
 
@@ -76,6 +78,8 @@ def _over(node: Node, make: Callable[[_Axes], Value]) -> Value:
 def _flags(node: Node) -> _Flags:
     rank, noop = node.rank(0), node.integer("noop_with_empty_axes", 0) != 0
     count = length_of(node, 1)
+    if isinstance(count, int) and count > rank:
+        raise node.error(f"axes: expected at most {rank}, got {count}")
     vector = flags(node, 1, rank, empty=not noop)
     elements = node.elements(vector.settled(), "axes")
     return _Flags(tuple(elements), vector, rank - count if isinstance(count, int) else None)

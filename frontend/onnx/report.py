@@ -11,7 +11,7 @@ _HEAD = ("node", "operator", "opset", "reason", "what can be done")
 def unsupported(issues: list[Issue], file: str) -> UnsupportedError:
     """The error, with one aligned line for each issue."""
     count = len(issues)
-    rows = [_HEAD, *issues[:_LIMIT]]
+    rows = [_HEAD, *((i.node, i.operator, i.opset, i.reason, i.advice) for i in issues[:_LIMIT])]
     widths = [min(60, max(len(row[i]) for row in rows)) for i in range(len(_HEAD))]
     lines = ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     if count > _LIMIT:

@@ -42,12 +42,14 @@ def simplified(e: Expr) -> Dim:
 
 
 class Unsupported(Exception):
-    """Raised by a converter: this node cannot be compiled. `advice` says what the user can do, if anything."""
+    """Raised by a converter: this node cannot be compiled. `advice` says what the user can do, if anything. `lengths`
+    are symbols, the lengths of integer inputs, whose numbers would help: ranks depend on them."""
 
-    def __init__(self, reason: str, advice: str = "") -> None:
+    def __init__(self, reason: str, advice: str = "", lengths: frozenset[str] = frozenset()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.advice = advice
+        self.lengths = lengths
 
 
 class FromData(Unsupported):

@@ -103,13 +103,14 @@ def transpose(node: Node) -> Value:
 
 @converter("Squeeze")
 def squeeze(node: Node) -> Value:
-    """Squeeze: without axes, all dimensions that are known to be 1."""
+    """Squeeze: without axes, all dimensions that are known to be 1. A symbol that then turns out to be 1 ends the run:
+    the result would have another rank."""
     dims, rank = node.shape(0), node.rank(0)
     given = node.ints_input(1, "axes") if node.has(1) else node.optional_ints("axes")
     if given is None:
-        unknown = [d for d in dims if isinstance(d, Expr)]
-        if unknown:
-            raise Unsupported(f"no axes are given and dimension {unknown[0]} may be 1", "fix the input's shape")
+        for d in dims:
+            if isinstance(d, Expr):
+                require_nonnegative((d - 1) * (d - 1) - 1)
         given = [i for i, d in enumerate(dims) if d == 1]
     axes = node.axes(given, rank)
     for a in axes:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...ir.assume import require_zero
 from ...ir.core import Value
-from ...ir.expr import Dim, as_dim, as_expr, floordiv, product
+from ...ir.expr import Dim, Expr, as_dim, as_expr, floordiv, product
 from ...ir.ops.shape import Expand, Reshape, ScatterElements, Slice
 from .calc import Calc, scalar
 from .computed import computed, vector
@@ -36,6 +36,8 @@ def col2im_computed(node: Node) -> Value:
     counts: list[Dim] = []
     for i, b, s, d, p in zip(image, block, strides, dilations, pads, strict=True):
         counts.append(as_dim(floordiv(as_expr(i) + sum(p) - (as_expr(b) - 1) * d - 1, s) + 1))
+    if any(isinstance(n, Expr) for n in counts):  # as symbols: products of sums would have more and more terms
+        counts = node.sizes(vector(node, [scalar(node, n, "i64") for n in counts]).settled(), "counts")
     size, places = product(block), product(counts)
     channels = floordiv(dims[1], size)
     require_zero(as_expr(dims[1]) - channels * size)

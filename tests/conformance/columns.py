@@ -20,7 +20,6 @@ from planish.onnx_backend import made_symbolic
 from .cases import Case
 from .executable import run_executable
 from .isolated import Runner as Isolated
-from .ranks import rank_inputs
 from .second import second_shape
 
 Check = Callable[[Case], None]
@@ -62,7 +61,7 @@ def compiled(opt: int, symbolic: bool = False) -> Check:
         model, data = case.load()
         if symbolic:
             data = [*data, *second_shape(case, model, data)]
-            model = made_symbolic(model, rank_inputs(model))
+            model = made_symbolic(model)
         with tempfile.TemporaryDirectory(prefix="planish-") as folder:
             _run(folder, model, opt, data, case)
 

@@ -65,7 +65,8 @@ def markdown(found: Sequence[Case], outcomes: Outcomes) -> str:
 _MEANING = {
     "O0": "plain loops, no optimization",
     "O3": "all optimizations",
-    "dynamic": "every dimension of every input is a symbol; a second shape where ONNX's evaluator accepts one",
+    "dynamic": "every dimension of every input is a symbol, lengths that decide ranks too; a second shape where ONNX's "
+    "reference evaluator accepts one",
     "constant": "all inputs are initializers",
     "executable": "every ninth test through an executable and `.npz` files",
 }

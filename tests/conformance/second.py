@@ -15,10 +15,14 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from .cases import Case
-from .ranks import rank_inputs
 
 _LARGEST = 1 << 14  # elements of an input up to which there is a second shape
 _GROWTH = 1
+# Inputs that are shapes, axes or tuples of indices: operator -> number of the input
+_SHAPES = {
+    "Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Squeeze": 1, "Unsqueeze": 1, "AffineGrid": 1, "Col2Im": 1,
+    "GatherND": 1, "RandomNormal": 0, "RandomUniform": 0,
+}  # fmt: skip
 
 
 def second_shape(
@@ -30,7 +34,7 @@ def second_shape(
     inputs = data[0][0]
     if not all(isinstance(x, np.ndarray) and x.size <= _LARGEST for x in inputs):
         return []
-    fixed = {*rank_inputs(model), *(n for node in model.graph.node for n in _lists(node))}
+    fixed = {name for node in model.graph.node for name in _lists(node)}
     names = [i.name for i in model.graph.input]
     size = _common(inputs)
     # One size grows wherever it occurs. Shapes and places that are inputs stay as they are: their length is a rank.
@@ -50,9 +54,12 @@ def second_shape(
 
 
 def _lists(node: onnx.NodeProto) -> list[str]:
-    """Inputs with one number for each dimension of another: their length is not free."""
-    first = {"Resize": 1, "Upsample": 1}.get(node.op_type)
-    return [] if first is None else list(node.input[first:])
+    """Inputs with one number for each dimension of another, or whose length is a rank: it is not free."""
+    if node.op_type in ("Resize", "Upsample"):
+        return list(node.input[1:])
+    reduces_away = node.op_type.startswith("Reduce") and any(a.name == "keepdims" and a.i == 0 for a in node.attribute)
+    index = _SHAPES.get(node.op_type, 1 if reduces_away else len(node.input))
+    return list(node.input[index : index + 1])
 
 
 def _common(inputs: list[Any]) -> int | None:
