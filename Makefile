@@ -20,13 +20,15 @@ PYTHON ?=
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 MINDSPORE ?= $(CURDIR)/.venv-mindspore
+MODELS ?= $(CURDIR)/.venv-models
 
-.PHONY: help demo test test-mindspore conformance bench accuracy lint format types lock wheel links clean compiler
+.PHONY: help demo test test-mindspore test-models conformance bench accuracy lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
 	@echo "make test    lint, types and the whole test suite (T=... selects tests, JOBS=... processes)"
 	@echo "make test-mindspore  MindIR files that planish writes, run by MindSpore (its own environment, 2.8 GB)"
+	@echo "make test-models  models of PyTorch and transformers against these (their own environment, 6 GB)"
 	@echo "make bench   the table of docs/BENCHMARKS.md for the models in PLANISH_ZOO (B=... options; hours)"
 	@echo "make accuracy  outputs of the models in PLANISH_ZOO against the stored ones (A=... names; an hour)"
 	@echo "make conformance  all of ONNX's own backend tests; writes docs/COVERAGE.md"
@@ -45,6 +47,10 @@ test: $(READY) compiler lint
 
 test-mindspore: $(READY) $(MINDSPORE)/.locked
 	@PLANISH_MINDSPORE=$(MINDSPORE)/bin/python $(BIN)/python -m pytest -q -m mindspore $(T)
+
+test-models: $(MODELS)/.locked compiler
+	@$(MODELS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(MODELS)/bin/python -m pytest -q -m models $(T)
 
 bench: $(READY) compiler
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[bench]'
@@ -105,6 +111,14 @@ $(MINDSPORE)/.locked: requirements-mindspore.lock
 	rm -rf $(MINDSPORE); \
 	"$$python" -m venv $(MINDSPORE); \
 	$(MINDSPORE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-mindspore.lock; \
+	touch $@
+
+$(MODELS)/.locked: requirements-models.lock
+	@python=$$(PYTHON="$(PYTHON)" sh .ci/find-python); \
+	echo "make: setting up $(MODELS) with $$python (once, 6 GB)"; \
+	rm -rf $(MODELS); \
+	"$$python" -m venv $(MODELS); \
+	$(MODELS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-models.lock; \
 	touch $@
 
 compiler:

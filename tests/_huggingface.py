@@ -254,7 +254,7 @@ def make_inputs(case: Case, seed: int = 0, batch: int = 2, length: int = 7) -> A
 def positions(inputs: Arrays) -> Arrays:
     """The inputs with `position_ids`, as transformers counts them where they are not given."""
     batch, length = inputs["input_ids"].shape
-    return {**inputs, "position_ids": np.tile(np.arange(length), (batch, 1))}
+    return {**inputs, "position_ids": np.array([list(range(length))] * batch)}
 
 
 def expected(case: Case, model: Any, inputs: Arrays) -> Arrays:
