@@ -22,6 +22,14 @@ from _weights import MINDIR, WEIGHTS, Make, W
 sys.path.pop(0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile a good model: what that imports and looks for, the processes of the cases have then."""
+    path = tmp_path_factory.mktemp("warm") / "m.mindir"
+    path.write_bytes(dense())
+    compile_file(path, path.with_suffix(".so"))
+
+
 def _refused(work: Callable[[], object], pattern: str, folder: Path) -> None:
     outcome = attempt(work)
     assert outcome.kind == "error", f"{outcome.kind}: {outcome.text}"
