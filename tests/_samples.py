@@ -29,6 +29,12 @@ def tensor_ops() -> list[type[TensorOp]]:
     return sorted(found, key=lambda c: c.op_name)
 
 
+def host_ops() -> list[type[HostOp]]:
+    """All operations of the package that functions of the C runtime compute, by name."""
+    found = [c for c in REGISTRY.values() if issubclass(c, HostOp) and c.__module__.startswith(ops.__name__)]
+    return sorted(found, key=lambda c: c.op_name)
+
+
 def samples() -> Iterator[tuple[str, TensorOp]]:
     """All samples of all operations, with a name for each."""
     for kind in tensor_ops():

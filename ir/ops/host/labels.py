@@ -3,8 +3,8 @@ SVMClassifier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ...core import Value
 from ...errors import PlanishError, expect
 from ...expr import sym
 from ...types import DTYPES, MapType, SequenceType, TensorType, Type
-from .base import HostOp
+from .base import HostOp, a_size, words
 
 __all__ = ["CastMap", "CategoryMapper", "DictVectorizer", "PairProbability", "ZipMap"]
 
@@ -57,6 +57,11 @@ class CategoryMapper(HostOp, name="host.category_mapper"):
         found: list[Any] = [table.get(v, default) for v in x.reshape(-1).tolist()]
         return array_of(found, self.results[0].tensor.dtype, x.shape)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("cat", "?")], (5, 6), ("cat", "dog"))
+        yield cls.sample([np.array([6, 7])], (5, 6), ("cat", "dog"))
+
 
 class DictVectorizer(HostOp, name="host.dict_vectorizer"):
     """The values of the keys in `vocabulary`, 0 or "" for those that the map has not: [1, keys]."""
@@ -77,6 +82,11 @@ class DictVectorizer(HostOp, name="host.dict_vectorizer"):
         nothing: Any = "" if dtype == "string" else 0
         values = [operands[0].get(v, nothing) for v in self.vocabulary]
         return array_of(values, dtype, (1, len(values)))
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([{"a": np.float32(1.5), "z": np.float32(2)}], ("z", "b", "a"))
+        yield cls.sample([{7: "x"}], (7, 8))
 
 
 class CastMap(HostOp, name="host.cast_map"):
@@ -110,6 +120,13 @@ class CastMap(HostOp, name="host.cast_map"):
             values[key] = value
         return array_of(values, self.dtype, (1, self.max_map))
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = {3: np.float32(1.5), 1: np.float32(-2)}
+        yield cls.sample([x], "f32", "DENSE", 1, (a_size(),))
+        yield cls.sample([x], "i64", "SPARSE", 5)
+        yield cls.sample([{2: "b", 0: "a"}], "string", "SPARSE", 4)
+
 
 class ZipMap(HostOp, name="host.zip_map"):
     """A map from labels to the numbers of each row: f32[n, labels], or [labels] -> seq(map(label, f32))."""
@@ -128,6 +145,12 @@ class ZipMap(HostOp, name="host.zip_map"):
     def reference(self, *operands: Any) -> Any:
         rows = np.asarray(operands[0]).reshape(-1, len(self.labels))
         return [dict(zip(self.labels, row, strict=True)) for row in rows]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = np.array([[0.25, 0.75], [1, 0]], np.float32)
+        yield cls.sample([x], ("no", "yes"))
+        yield cls.sample([x[0]], (7, 3))
 
 
 class PairProbability(HostOp, name="host.pair_probability"):
@@ -162,3 +185,8 @@ class PairProbability(HostOp, name="host.pair_probability"):
                 p[i] += (p @ q @ p - q[i] @ p) / q[i, i]
                 p /= p.sum()
         return p
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([[0.7], [0.2]], np.float32)], 2)
+        yield cls.sample([np.array([[0.7, 0.4, 0.9], [0.0, 1.0, 0.5]], np.float32)], 3)

@@ -3,8 +3,8 @@ Multinomial. The generator is the runtime's own: ONNX prescribes none, so that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -41,6 +41,10 @@ class RandomUniform(_Random, name="host.random_uniform"):
         drawn: Any = self.generator().uniform(self.low, self.high, operands[0])
         return drawn.astype(DTYPES[self.dtype].numpy)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([2, 3])], "f32", -1.0, 1.0, 1.5, types=[TensorType("f32", (2, 3))])
+
 
 class RandomNormal(_Random, name="host.random_normal"):
     """Normally distributed numbers, in a given shape; the type of the result is given."""
@@ -56,6 +60,10 @@ class RandomNormal(_Random, name="host.random_normal"):
     def reference(self, *operands: Any) -> Any:
         drawn: Any = self.generator().normal(self.mean, self.scale, operands[0])
         return drawn.astype(DTYPES[self.dtype].numpy)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([2, 3])], "f16", 0.0, 1.0, 1.5, types=[TensorType("f16", (2, 3))])
 
 
 class Bernoulli(_Random, name="host.bernoulli"):
@@ -73,6 +81,10 @@ class Bernoulli(_Random, name="host.bernoulli"):
         x = operands[0]
         drawn: Any = self.generator().uniform(size=x.shape) < x
         return drawn.astype(DTYPES[self.dtype].numpy)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([0.0, 1.0, 0.5], np.float32)], "bool", 1.5)
 
 
 class Multinomial(_Random, name="host.multinomial"):
@@ -92,3 +104,7 @@ class Multinomial(_Random, name="host.multinomial"):
         rng = self.generator()
         rows = [rng.choice(len(r), self.sample_size, p=r / r.sum()) for r in p.astype(np.float64)]
         return np.array(rows).astype(DTYPES[self.dtype].numpy)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([[0.0, -1.0], [2.0, 0.0]], np.float32)], "i32", 4, 1.5)

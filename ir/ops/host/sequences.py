@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ...core import Value
 from ...errors import PlanishError, expect
+from ...expr import sym
 from ...types import OptionalType, SequenceType, TensorType, Type
-from .base import HostOp
+from .base import Held, HostOp, a_size
 
 __all__ = [
     "ConcatFromSequence", "OptionalGet", "OptionalHas", "OptionalMake", "SequenceAt", "SequenceConstruct",
@@ -34,6 +35,10 @@ class SequenceEmpty(HostOp, name="host.seq_empty"):
     def reference(self, *operands: Any) -> Any:
         return []
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([], types=[SequenceType(TensorType("f32", None))])
+
 
 class SequenceConstruct(HostOp, name="host.seq_construct"):
     """The sequence of the operands; its type is given."""
@@ -43,6 +48,11 @@ class SequenceConstruct(HostOp, name="host.seq_construct"):
 
     def reference(self, *operands: Any) -> Any:
         return list(operands)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = np.zeros((2, 3), np.float32)
+        yield cls.sample([(x, x + 1)], types=[SequenceType(TensorType("f32", (2, 3)))])
 
 
 class SequenceAt(HostOp, name="host.seq_at"):
@@ -57,6 +67,11 @@ class SequenceAt(HostOp, name="host.seq_at"):
         sequence, place = operands
         return sequence[_place(place, len(sequence), len(sequence))]
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        parts, size = [np.zeros(2, np.float32), np.ones(3, np.float32)], a_size()
+        yield cls.sample([parts, np.array(-1)], (size,), types=[TensorType("f32", (sym(size),))])
+
 
 class SequenceInsert(HostOp, name="host.seq_insert"):
     """The sequence with `x` in front of a position (absent: at the end)."""
@@ -70,6 +85,12 @@ class SequenceInsert(HostOp, name="host.seq_insert"):
         sequence, x, place = operands
         at = len(sequence) if place is None else _place(place, len(sequence), len(sequence) + 1)
         return [*sequence[:at], x, *sequence[at:]]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        kind = [SequenceType(TensorType("f32", None))]
+        for at in (np.array(0), None):
+            yield cls.sample([[np.zeros(2, np.float32)], np.ones(3, np.float32), at], types=kind)
 
 
 class SequenceErase(HostOp, name="host.seq_erase"):
@@ -87,6 +108,11 @@ class SequenceErase(HostOp, name="host.seq_erase"):
         at = len(sequence) - 1 if place is None else _place(place, len(sequence), len(sequence))
         return [*sequence[:at], *sequence[at + 1 :]]
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        for at in (np.array(-2), None):
+            yield cls.sample([[np.zeros(2, np.float32), np.ones(3, np.float32)], at])
+
 
 class SequenceLength(HostOp, name="host.seq_length"):
     """The number of elements: i64."""
@@ -100,6 +126,10 @@ class SequenceLength(HostOp, name="host.seq_length"):
 
     def reference(self, *operands: Any) -> Any:
         return np.array(len(operands[0]), np.int64)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([[np.zeros(2, np.float32), np.ones(3, np.float32)]])
 
 
 class SplitToSequence(HostOp, name="host.split_to_sequence"):
@@ -121,6 +151,13 @@ class SplitToSequence(HostOp, name="host.split_to_sequence"):
         sizes = np.full(-(-size // int(split)), int(split)) if np.ndim(split) == 0 else np.asarray(split)
         return np.split(x, np.cumsum(sizes)[:-1], self.axis)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x, kind = np.arange(10, dtype=np.float32).reshape(5, 2), [SequenceType(TensorType("f32", None))]
+        for split in (np.array(2), np.array([1, 4]), None):
+            yield cls.sample([x, split], 0, 1, types=kind)
+        yield cls.sample([x, None], 1, 0, types=kind)
+
 
 class ConcatFromSequence(HostOp, name="host.concat_from_sequence"):
     """The elements of a sequence side by side along `axis`, or along a new one."""
@@ -134,6 +171,13 @@ class ConcatFromSequence(HostOp, name="host.concat_from_sequence"):
     def reference(self, *operands: Any) -> Any:
         return np.stack(operands[0], self.axis) if self.new_axis else np.concatenate(operands[0], self.axis)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        parts, size = [np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32)], a_size()
+        yield cls.sample([parts], 0, 0, (size,), types=[TensorType("f32", (sym(size), 2))])
+        size = a_size()
+        yield cls.sample([parts], -1, 1, (size,), types=[TensorType("f32", (2, 2, sym(size)))])
+
 
 class OptionalMake(HostOp, name="host.optional_make"):
     """An optional that holds the operand, or nothing; its type is given."""
@@ -143,6 +187,11 @@ class OptionalMake(HostOp, name="host.optional_make"):
 
     def reference(self, *operands: Any) -> Any:
         return operands[0]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.ones(2, np.float32)], types=[OptionalType(TensorType("f32", (2,)))])
+        yield cls.sample([None], types=[OptionalType(TensorType("f32", (2,)))])
 
 
 class OptionalHas(HostOp, name="host.optional_has"):
@@ -156,6 +205,11 @@ class OptionalHas(HostOp, name="host.optional_has"):
 
     def reference(self, *operands: Any) -> Any:
         return np.array(operands[0] is not None)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([Held(np.ones(2, np.float32))])
+        yield cls.sample([None])
 
 
 class OptionalGet(HostOp, name="host.optional_get"):
@@ -174,3 +228,7 @@ class OptionalGet(HostOp, name="host.optional_get"):
         if operands[0] is None:
             raise PlanishError("the optional is empty")
         return operands[0]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([Held(np.ones(2, np.float32))])

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from ...constants import ConstantData
 from ...core import Value
 from ...expr import sym
-from ...types import DTYPES, TensorType, Type
-from .base import HostOp
+from ...types import DTYPES, TensorType, Type, dtype_of
+from .base import HostOp, a_size, words
 
 __all__ = [
     "FromString", "LabelEncoder", "RegexMatch", "StringConcat", "StringEqual", "StringNormalizer", "StringSplit",
@@ -43,18 +43,21 @@ class ToString(HostOp, name="host.to_string"):
     def reference(self, *operands: Any) -> Any:
         return _each(_text, operands[0])
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([1.5, -2.0, 1e20, np.nan, np.inf, 0.1], np.float32)])
+        yield cls.sample([np.array([-7, 8])])
+        yield cls.sample([np.array([True, False])])
+
 
 def _text(v: Any) -> str:
-    if isinstance(v, np.bool_):
-        return "1" if v else "0"
-    if np.issubdtype(np.asarray(v).dtype, np.integer):
-        return str(int(v))
-    wide = float(v)
-    if np.isnan(wide):
-        return "NaN"
-    if np.isinf(wide):
-        return "INF" if wide > 0 else "-INF"
-    return str(int(wide)) if wide == int(wide) and abs(wide) < 1e16 else str(v)
+    """As Python writes it: the fewest digits that read back in the number's own type."""
+    if DTYPES[dtype_of(np.asarray(v))].kind != "float":
+        return str(v)
+    if not np.isfinite(np.float64(v)):
+        return str(float(v))
+    digits = next(n for n in range(1, 18) if type(v)(float(f"{float(v):.{n}g}")) == v)
+    return repr(float(f"{float(v):.{digits}g}"))
 
 
 class FromString(HostOp, name="host.from_string"):
@@ -72,6 +75,11 @@ class FromString(HostOp, name="host.from_string"):
         values = [parse(str(v)) for v in np.asarray(operands[0]).reshape(-1)]
         return np.array(values).astype(DTYPES[self.dtype].numpy).reshape(np.shape(operands[0]))
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("1.5", "-2", "1e3", "inf")], "f32")
+        yield cls.sample([words("15", "-2")], "i64")
+
 
 class StringConcat(HostOp, name="host.string_concat"):
     """Strings one behind the other; broadcasts. Its type is given."""
@@ -84,6 +92,10 @@ class StringConcat(HostOp, name="host.string_concat"):
         x, y = np.broadcast_arrays(*(np.asarray(o, object) for o in operands))
         return _objects([str(a) + str(b) for a, b in zip(x.reshape(-1), y.reshape(-1), strict=True)], x.shape)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "b"), words("x")], types=[TensorType("string", (2,))])
+
 
 class StringEqual(HostOp, name="host.string_equal"):
     """Whether strings are equal: bool; broadcasts. Its type is given."""
@@ -94,6 +106,10 @@ class StringEqual(HostOp, name="host.string_equal"):
 
     def reference(self, *operands: Any) -> Any:
         return np.asarray(np.asarray(operands[0], object) == np.asarray(operands[1], object), np.bool_)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "b"), words("b")], types=[TensorType("bool", (2,))])
 
 
 class StringSplit(HostOp, name="host.string_split"):
@@ -117,6 +133,13 @@ class StringSplit(HostOp, name="host.string_split"):
         shape = np.shape(operands[0])
         return _objects(filled, (*shape, width)), np.array(list(map(len, parts)), np.int64).reshape(shape)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words("a,b,,c", "d", "")
+        yield cls.sample([x], ",", None, (a_size(),))
+        yield cls.sample([x], ",", 1, (a_size(),))
+        yield cls.sample([words(" a  b ", "c")], None, None, (a_size(),))
+
 
 class StringNormalizer(HostOp, name="host.string_normalizer"):
     """Strings without stop words, in lower or upper case. `x` is [n] or [1, n]; nothing left gives one empty string."""
@@ -139,6 +162,13 @@ class StringNormalizer(HostOp, name="host.string_normalizer"):
         kept = [change(str(v)) for v in x.reshape(-1) if plain(str(v)) not in stop] or [""]
         return _objects(kept, (*x.shape[:-1], len(kept)))
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words("Ab", "the", "CD")
+        yield cls.sample([x], "LOWER", 0, ("The",), (a_size(),))
+        yield cls.sample([x], "UPPER", 1, ("The",), (a_size(),))
+        yield cls.sample([x], "NONE", 1, None, (a_size(),))
+
 
 class RegexMatch(HostOp, name="host.regex_match"):
     """Whether a whole string matches a pattern: bool."""
@@ -154,6 +184,10 @@ class RegexMatch(HostOp, name="host.regex_match"):
         x = np.asarray(operands[0])
         found = [re.fullmatch(self.pattern, str(v)) is not None for v in x.reshape(-1)]
         return np.array(found, np.bool_).reshape(x.shape)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("abc", "ab1", "")], "[a-z]+")
 
 
 class TfIdf(HostOp, name="host.tfidf"):
@@ -202,6 +236,14 @@ class TfIdf(HostOp, name="host.tfidf"):
             return counts
         return [w * (c if self.mode == "TFIDF" else float(c > 0)) for c, w in zip(counts, weights, strict=True)]
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        counts, indexes, pool = (0, 2), (0, 1, 2), (1, 2, 1, 2)
+        for mode, skip in (("TF", 0), ("IDF", 1), ("TFIDF", 1)):
+            args = (1, 2, skip, counts, indexes, pool, (0.5, 2.0, 3.0))
+            yield cls.sample([np.array([[1, 2, 1, 9, 2]])], mode, *args)
+        yield cls.sample([words("b", "a", "b")], "TF", 1, 1, 0, (0,), (1, 0), ("a", "b"), None)
+
 
 class LabelEncoder(HostOp, name="host.label_encoder"):
     """The value of each key; keys and values are numbers, strings or constants. Source: ai.onnx.ml LabelEncoder."""
@@ -225,6 +267,12 @@ class LabelEncoder(HostOp, name="host.label_encoder"):
         if self.dtype == "string":
             return _objects(found, x.shape)
         return np.array(found).astype(DTYPES[self.dtype].numpy).reshape(x.shape)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "?")], ("a", "b"), (1.5, 2.5), (-1.0,), "f32")
+        yield cls.sample([np.array([2, 9])], (1, 2), ("x", "y"), ("none",), "string")
+        yield cls.sample([np.array([0.5, np.nan], np.float32)], (0.5, float("nan")), (1, 2), (0,), "i64")
 
 
 def _list(values: Any) -> list[Any]:

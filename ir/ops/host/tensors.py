@@ -4,15 +4,15 @@ Functions and operands stand in docs/HOST.md; where types are not inferred, who 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ...core import Value
 from ...expr import sym
 from ...types import TensorType, Type
-from .base import HostOp
+from .base import HostOp, a_size, words
 
 __all__ = [
     "Compress", "HostConcat", "HostExpand", "HostGather", "HostGatherElements", "HostGatherND", "HostReshape",
@@ -33,6 +33,11 @@ class NonZero(HostOp, name="host.nonzero"):
     def reference(self, *operands: Any) -> Any:
         return np.array(np.nonzero(np.atleast_1d(operands[0])), np.int64)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([np.array([[0.0, 2.0], [-0.0, np.nan]], np.float32)], (a_size(),))
+        yield cls.sample([np.array([0, 1j, 0], np.complex64)], (a_size(),))
+
 
 class Compress(HostOp, name="host.compress"):
     """The slices of `x` along `axis` (absent: of the flattened tensor) at which `condition` is true. Source: ONNX."""
@@ -52,6 +57,12 @@ class Compress(HostOp, name="host.compress"):
     def reference(self, *operands: Any) -> Any:
         x, condition = operands
         return np.compress(condition, x, self.axis)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = np.arange(6, dtype=np.int16).reshape(2, 3)
+        yield cls.sample([x, np.array([True, False, True])], 1, (a_size(),))
+        yield cls.sample([x, np.array([False, True, True, False, True])], None, (a_size(),))
 
 
 class Unique(HostOp, name="host.unique"):
@@ -80,6 +91,15 @@ class Unique(HostOp, name="host.unique"):
         place = np.argsort(order)
         values = np.take(flat, first[order], axis=self.axis or 0)
         return values, first[order].astype(np.int64), place[inverse.reshape(-1)].astype(np.int64), counts[order]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = np.array([[3, 1, 3], [2, 2, 1]], np.float32)
+        for flag in (1, 0):
+            yield cls.sample([x], None, flag, (a_size(),))
+        yield cls.sample([x], 1, 1, (a_size(),))
+        yield cls.sample([np.array([2j, 1, 2j, 1 + 1j], np.complex128)], None, 1, (a_size(),))
+        yield cls.sample([words("b", "a", "b")], None, 1, (a_size(),))
 
 
 class NonMaxSuppression(HostOp, name="host.nms"):
@@ -111,6 +131,15 @@ class NonMaxSuppression(HostOp, name="host.nms"):
             for c in range(scores.shape[1]):
                 found += [(b, c, i) for i in _kept(corners, scores[b, c], limit, overlap, least)]
         return np.array(found, np.int64).reshape(-1, 3)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        boxes = np.array([[[0, 0, 1, 1], [0, 0, 1, 0.9], [2, 2, 3, 3], [0, 0.1, 1, 1.1]]], np.float32)
+        scores = np.array([[[0.6, 0.9, 0.5, 0.7]]], np.float32)
+        most, overlap, least = np.array(3), np.array(0.5, np.float32), np.array(0.55, np.float32)
+        for flag in (0, 1):
+            yield cls.sample([boxes, scores, most, overlap, None], flag, (a_size(),))
+        yield cls.sample([boxes, scores, most, overlap, least], 0, (a_size(),))
 
 
 def _corners(boxes: Any, centred: bool) -> Any:
@@ -154,6 +183,12 @@ class Take(HostOp, name="host.take"):
         flat = np.concatenate([*(x.reshape(-1) for x in xs), blank.reshape(1)])
         return flat[index]
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = np.arange(3, dtype=np.float32)
+        yield cls.sample([np.array([[4, -1], [0, 3]]), (x, x + 10)])
+        yield cls.sample([np.array([1, -1]), (words("a", "b"),)])
+
 
 class HostReshape(HostOp, name="host.reshape"):
     """Reshape with 0 and -1 as ONNX has them."""
@@ -169,6 +204,12 @@ class HostReshape(HostOp, name="host.reshape"):
         kept = [x.shape[i] if n == 0 and not self.allowzero else int(n) for i, n in enumerate(shape)]
         return x.reshape(kept)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        kinds = [TensorType("string", (2, 3)), TensorType("string", (3, 2))]
+        yield cls.sample([words(*"abcdef"), np.array([2, -1])], types=kinds[:1])
+        yield cls.sample([words(*"abcdef").reshape(3, 2), np.array([0, 2])], types=kinds[1:])
+
 
 class HostConcat(HostOp, name="host.concat"):
     """Concatenation along `axis`."""
@@ -180,6 +221,11 @@ class HostConcat(HostOp, name="host.concat"):
 
     def reference(self, *operands: Any) -> Any:
         return np.concatenate(operands, self.axis)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words(*"abcd").reshape(2, 2)
+        yield cls.sample([(x, x)], 1, types=[TensorType("string", (2, 4))])
 
 
 class HostGather(HostOp, name="host.gather"):
@@ -195,6 +241,11 @@ class HostGather(HostOp, name="host.gather"):
         x, index = operands
         return np.asarray(np.take(x, index, self.axis), x.dtype)
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words(*"abcdef").reshape(2, 3)
+        yield cls.sample([x, np.array([[2, -1]])], 1, types=[TensorType("string", (2, 1, 2))])
+
 
 class HostGatherElements(HostOp, name="host.gather_elements"):
     """GatherElements along `axis`."""
@@ -208,6 +259,11 @@ class HostGatherElements(HostOp, name="host.gather_elements"):
     def reference(self, *operands: Any) -> Any:
         x, index = operands
         return np.take_along_axis(x, index, self.axis)
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words(*"abcdef").reshape(2, 3)
+        yield cls.sample([x, np.array([[0, 1, 1]])], 0, types=[TensorType("string", (1, 3))])
 
 
 class HostGatherND(HostOp, name="host.gather_nd"):
@@ -233,6 +289,12 @@ class HostGatherND(HostOp, name="host.gather_nd"):
             return np.asarray(x[tuple(np.moveaxis(index, -1, 0))], x.dtype)
         return np.stack([HostGatherND.picked(a, b, batch - 1) for a, b in zip(x, index, strict=True)])
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words(*"abcdef").reshape(2, 3)
+        yield cls.sample([x, np.array([[1, 2], [0, 0]])], types=[TensorType("string", (2,))])
+        yield cls.sample([x, np.array([[1], [2]])], 1, types=[TensorType("string", (2,))])
+
 
 class HostSlice(HostOp, name="host.slice"):
     """Slice by starts, ends, axes and steps."""
@@ -254,6 +316,13 @@ class HostSlice(HostOp, name="host.slice"):
             index[axis] = slice(int(start), stop, step)
         return x[tuple(index)].copy()
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x, kind = words(*"abcdef").reshape(2, 3), TensorType("string", (2, 2))
+        yield cls.sample([x, np.array([1]), np.array([9]), np.array([1]), None], types=[kind])
+        steps = [np.array([0, 2]), np.array([2, -9]), None, np.array([1, -2])]
+        yield cls.sample([x, *steps], types=[kind])
+
 
 class HostExpand(HostOp, name="host.expand"):
     """Expand: both shapes broadcast."""
@@ -267,6 +336,10 @@ class HostExpand(HostOp, name="host.expand"):
         x, shape = operands
         return np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(map(int, shape)))).copy()
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "b"), np.array([2, 1])], types=[TensorType("string", (2, 2))])
+
 
 class HostTile(HostOp, name="host.tile"):
     """Tile."""
@@ -279,6 +352,10 @@ class HostTile(HostOp, name="host.tile"):
     def reference(self, *operands: Any) -> Any:
         return np.tile(operands[0], operands[1])
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "b"), np.array([2])], types=[TensorType("string", (4,))])
+
 
 class HostTranspose(HostOp, name="host.transpose"):
     """Transpose; without `perm` all dimensions in reverse."""
@@ -290,6 +367,12 @@ class HostTranspose(HostOp, name="host.transpose"):
 
     def reference(self, *operands: Any) -> Any:
         return np.transpose(operands[0], self.perm).copy()
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        x = words(*"abcdef").reshape(2, 3)
+        yield cls.sample([x], (1, 0), types=[TensorType("string", (3, 2))])
+        yield cls.sample([x], None, types=[TensorType("string", (3, 2))])
 
 
 class HostWhere(HostOp, name="host.where"):
@@ -307,6 +390,11 @@ class HostWhere(HostOp, name="host.where"):
         np.copyto(chosen, x, where=condition.astype(np.bool_))
         return chosen
 
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        flags = np.array([[True], [False]])
+        yield cls.sample([flags, words("a", "b"), words("c", "d")], types=[TensorType("string", (2, 2))])
+
 
 class Identity(HostOp, name="host.identity"):
     """The same value, of any type."""
@@ -319,3 +407,8 @@ class Identity(HostOp, name="host.identity"):
 
     def reference(self, *operands: Any) -> Any:
         return operands[0]
+
+    @classmethod
+    def samples(cls) -> Iterator[Self]:
+        yield cls.sample([words("a", "")])
+        yield cls.sample([[np.zeros(2, np.float32), np.ones((1, 3), np.float32)]])
