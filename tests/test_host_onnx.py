@@ -156,6 +156,17 @@ def test_strings_pass_through() -> None:
     check(proto, {"x": np.array(["a", "", "d\u00e9j\u00e0"], object)}, {"x": np.array([], object)})
 
 
+def test_numbers_and_strings_become_each_other() -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["text"], to=STRING),
+        helper.make_node("Cast", ["text"], ["back"], to=F32),
+        helper.make_node("Cast", ["s"], ["n"], to=I64),
+    ]
+    outputs = [value("text", STRING), value("back", F32), value("n", I64)]
+    proto = model(nodes, [value("x", F32, ["n"]), value("s", STRING, [2])], outputs)
+    check(proto, {"x": np.array([1.5, -2, 0], np.float32), "s": np.array(["12", "-7"], object)})
+
+
 def test_sequences_are_lists() -> None:
     nodes = [
         helper.make_node("SequenceConstruct", ["x", "y"], ["s"]),

@@ -116,8 +116,6 @@ def cast(node: Node) -> Value:
         dtype = names.get(text, text.lower().replace("uint", "u").replace("int", "i"))
     else:
         dtype = node.dtype(node.integer("to"))
-    if "string" in (dtype, x.tensor.dtype):
-        raise Unsupported("a conversion to or from strings")
     if dtype not in DTYPES:
         raise node.error(f"to: unknown element type {dtype!r}")
     return converted(node, x, dtype)
@@ -133,7 +131,7 @@ def converted(node: Node, x: Value, dtype: str) -> Value:
     if dtype in FLOAT8:
         x = x if have == "f32" else node.make(Cast, x, "f32")
         return node.make(ToFloat8, x, dtype, node.integer("saturate", 1) != 0, node.string("round_mode", "up"))
-    if DTYPES[dtype].bits < 8 and is_float(have):  # these wrap, where wider integers saturate
+    if 0 < DTYPES[dtype].bits < 8 and is_float(have):  # these wrap, where wider integers saturate
         x = node.make(Cast, x, "i32")
     return node.make(Cast, x, dtype)
 

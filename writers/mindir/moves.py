@@ -250,11 +250,13 @@ def _tuples(net: Net, indices: Value, dims: tuple[Dim, ...]) -> Value:
     if data is not None and (data.elements == 0 or int(data.array().min()) >= 0):
         return indices
     sizes = dims[:depth]
-    if any(isinstance(d, Expr) for d in sizes):
-        raise Cannot("index tuples into dimensions that only the run knows", "fix them with --shape")
     dtype = indices.tensor.dtype if indices.tensor.dtype in ("i32", "i64") else "i64"
     indices = cast_to(net, indices, dtype)
-    whole = net.array(np.array([d for d in sizes if isinstance(d, int)], DTYPES[dtype].numpy))
+    if all(isinstance(d, int) for d in sizes):
+        whole = net.array(np.array(sizes, DTYPES[dtype].numpy))
+    else:
+        columns = [net.make(shape.Reshape, net.make(Number, d), (1,)) for d in sizes]
+        whole = cast_to(net, net.make(shape.Concat, tuple(columns), 0) if depth > 1 else columns[0], dtype)
     low = net.make(arith.Less, indices, net.number(0, dtype))
     return net.make(arith.Where, low, net.make(arith.Add, indices, whole), indices)
 
