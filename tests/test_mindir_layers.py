@@ -119,6 +119,10 @@ def test_dropout_hands_its_input_over() -> None:
     y, mask = run("Dropout", x, 0.5, 0, 0, outputs=2)
     np.testing.assert_array_equal(y, x)
     assert mask.min() == 1
+    file = File()
+    file.graph("main", {"x": f32(2)}, [("d", "Dropout", "x", 0.5, 0, 0), ("y", "TupleGetItem", "d", 0)], "y")
+    (note,) = cast("list[str]", file.module().attributes["notes"])
+    assert "dropout hands its input over" in note
 
 
 def test_normalizations_give_their_statistics() -> None:

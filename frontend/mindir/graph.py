@@ -50,6 +50,7 @@ class Interpreter:
         """Graphs that `run` jumps to instead of calling them: headers of loops around, what follows branches."""
         self.path: tuple[str, ...] = ()
         """The calls that are under way, by their nodes."""
+        self.notes: list[str] = []
         self.branches = Branches(self)
         self.loops = Loops(self)
         self._parameters: dict[str, Parameter] = {}
@@ -70,6 +71,11 @@ class Interpreter:
                 parameter = by_key.setdefault(tensor.parameter, Parameter(tensor.parameter, tensor))
                 self._parameters[tensor.name] = parameter
         self.parameters = by_key
+
+    def note(self, text: str) -> None:
+        """Tell the user something about the model, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
@@ -315,7 +321,8 @@ class Interpreter:
         abstract = None if node is None else node.abstract
         try:
             return PRIMITIVES[name](Call(self, self.a, target, given, label, abstract))
-        except (LookupError, ValueError) as e:  # lowerings take it that lists of numbers are as long as they must be
+        except (LookupError, ValueError, ArithmeticError, TypeError) as e:
+            # Lowerings take it that lists of numbers are as long as they must be.
             raise ModelError(f"{self.a.label}: {label}: arguments of {name} that do not fit each other ({e})") from e
 
     # -- the model ---------------------------------------------------------------------------------------------------

@@ -223,6 +223,9 @@ def dropout(call: Call) -> Datum:
     """What planish compiles is for inference, where dropout hands its input over, also in networks that were exported
     for training. The mask is all ones."""
     x = call.tensor(0)
+    call.machine.note(
+        "dropout hands its input over: the model was exported for training, planish compiles for inference"
+    )
     if len(call.result_types) == 1:
         return x
     mask = call.op("Expand", call.a.scalar(1, "u8"), call.op("Shape", x))

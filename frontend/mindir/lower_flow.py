@@ -230,6 +230,7 @@ def depend(call: Call) -> Datum:
 @primitive("Print", "TensorSummary", "ScalarSummary", "ImageSummary", "HistogramSummary", "Assert", "TensorDump")
 def nothing(call: Call) -> Datum:
     """What only speaks to the user while the model runs is left out."""
+    call.machine.note(f"{call.name} is left out: compiled models print nothing")
     return Monad("IO")
 
 

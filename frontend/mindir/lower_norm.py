@@ -46,6 +46,9 @@ def _batch(call: Call, x: Item, parts: list[Item], epsilon: float, training: boo
         averages = "f32" if dtype in ("f16", "bf16") else dtype
         own = [call.cast(p, d) for p, d in zip(parts, (dtype, dtype, averages, averages), strict=True)]
         return call.op("BatchNormalization", x, *own, epsilon=epsilon)
+    call.machine.note(
+        "batch normalization is by the batch itself, as in training: its running averages are not updated"
+    )
     dims = rank(call, x)
     mean, scale = _moments(call, x, [0, *range(2, dims)], epsilon)
     shape = np.array([-1] + [1] * (dims - 2), np.int64)

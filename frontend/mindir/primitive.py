@@ -84,6 +84,10 @@ class Machine(Protocol):
         """From here on the parameter holds `item`."""
         ...
 
+    def note(self, text: str) -> None:
+        """Tell the user something about the model, once."""
+        ...
+
     def choose(self, condition: Item, then: Datum, otherwise: Datum) -> Datum:
         """One of two data that hold no functions, by a condition (bool, one element)."""
         ...

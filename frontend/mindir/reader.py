@@ -105,7 +105,9 @@ class MindirSource:
         for name, item in machine.states.items():
             a.assign(name, item)
         return a.finish(
-            [*outputs, *extra], [*output_names(len(outputs), self._ports.inputs), *self._more], self._attributes()
+            [*outputs, *extra],
+            [*output_names(len(outputs), self._ports.inputs), *self._more],
+            self._attributes(machine),
         )
 
     def _extra(self, machine: Interpreter, name: str, value: object) -> Item:
@@ -114,7 +116,7 @@ class MindirSource:
             raise ModelError(f"{self.label}: {name} has {len(found)} results: name one of them, as {name}.0")
         return found[0]
 
-    def _attributes(self) -> dict[str, object]:
+    def _attributes(self, machine: Interpreter) -> dict[str, object]:
         model = self._model
         attributes: dict[str, object] = {
             "name": self._labels.graph(model.graph),
@@ -126,7 +128,7 @@ class MindirSource:
             attributes["preprocess"] = [asdict(step) for step in model.preprocessor]
         if model.user_info:
             attributes["user_info"] = dict(model.user_info)
-        if notes := [*self._ports.notes, *self._notes]:
+        if notes := [*self._ports.notes, *machine.notes, *self._notes]:
             attributes["notes"] = notes
         return attributes
 
