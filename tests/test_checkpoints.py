@@ -37,6 +37,7 @@ from planish.frontend.mindir.weights import with_weights
 from planish.ir.constants import ConstantData, FileSource, PiecesSource
 from planish.ir.errors import ModelError, PlanishError
 from planish.ir.types import TensorType
+from planish.runtime import load as load_library
 
 Planish = Callable[..., tuple[int, str, str]]
 ALL = {
@@ -311,3 +312,17 @@ def test_a_checkpoint_is_no_model(tmp_path: Path) -> None:
     path = written(tmp_path, ckpt({"w": BIG}))
     with pytest.raises(ModelError, match="holds tensors only: give the model, and this file as its weights"):
         open_model(path)
+
+
+def test_an_encrypted_mindir_file_takes_encrypted_weights(tmp_path: Path, planish: Planish) -> None:
+    model, key = written(tmp_path, encrypted(dense(), cipher="AES-CBC"), "net.mindir"), written(tmp_path, KEY, "key")
+    new = {"fc.weight": np.full((4, 3), 2, np.float32), "fc.bias": np.arange(4, dtype=np.float32), "head": BIG}
+    weights = written(tmp_path, encrypted(ckpt(new)))
+    out = tmp_path / "net.so"
+    status, text, err = planish("compile", model, "--weights", weights, "--key-file", key, "-o", out)
+    assert (status, err) == (0, "") and "note: " in text and '1 tensor is not used: "head"' in text
+    found = load_library(out, threads=1).run({"x": np.ones((2, 3), np.float32)})["output0"]
+    np.testing.assert_allclose(found, [[6, 7, 8, 9]] * 2)
+    assert KEY not in out.read_bytes()
+    status, text, err = planish("compile", model, "--weights", weights, "-o", tmp_path / "other.so")
+    assert (status, text) == (1, "") and "--key-file" in err and not (tmp_path / "other.so").exists()
