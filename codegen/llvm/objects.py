@@ -51,6 +51,9 @@ def base_cpu(target: TargetInfo) -> str:
     return "x86-64" if target.triple.startswith("x86_64") else "generic"
 
 
+_LONG = 3 << 19  # bytes of LLVM IR from which on the passes take more time than anybody waits
+
+
 def optimise(text: str, machine: llvm.TargetMachine, opt: int, *, sizes: bool = False) -> llvm.ModuleRef:
     """The optimised module. Loops are already blocked, unrolled and in vectors: those passes of LLVM stay off. `sizes`:
     the code calls kernels and computes sizes."""
@@ -101,7 +104,7 @@ def compile_object(text: str, target: TargetInfo, opt: int = 3, *, sizes: bool =
     `sizes` says that the code calls kernels and computes sizes, no elements. Raises `PlanishError` when LLVM rejects
     the text or the object would need a function that is not there when it is linked."""
     machine = target_machine(target, max(1, opt))
-    module = optimise(text, machine, opt, sizes=sizes)
+    module = optimise(text, machine, opt if len(text) < _LONG else 0, sizes=sizes)
     body = machine.emit_object(module)
     unknown = sorted(undefined_symbols(body) - LIBM_SYMBOLS - _RUNTIME)
     unknown = [name for name in unknown if not name.startswith(("planish_", "pk_"))]
