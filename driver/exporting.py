@@ -49,9 +49,9 @@ def export(
     """Write `model` to the file `out` as `onnx` or `mindir` (default: by the suffix of `out`).
 
     `shapes` and `ranks` fix what the model leaves open, as for `compile`; `reading` says how it is opened. `external`
-    puts an ONNX model's weights into a file of their own, `OUT.data`, which happens by itself above 2 GB. `encrypt` is
-    a key of 16, 24 or 32 bytes for MindIR (AES-GCM). Raises `PlanishError` for what cannot be read or written:
-    one error lists all operations that the format cannot say.
+    puts weights into a file of their own, `OUT.data` for ONNX (by itself above 2 GB) and `NAME_variables/data_0` for
+    MindIR (above 1 GB). `encrypt` is a key of 16, 24 or 32 bytes for MindIR (AES-GCM). Raises `PlanishError` for what
+    cannot be read or written: one error lists all operations that the format cannot say.
     """
     out = Path(out)
     target = to or out.suffix.removeprefix(".")
@@ -68,7 +68,7 @@ def export(
     try:
         if target == "onnx":
             return write_onnx(module, out, external)
-        return write_mindir(module, out, encrypt)
+        return write_mindir(module, out, encrypt, external)
     except OSError as e:
         raise PlanishError(f"{log_text(str(e.filename or out))}: {e.strerror or e}") from e
 
@@ -108,7 +108,8 @@ def _fold(module: Module) -> None:
 
 def write_onnx(module: Module, out: Path, external: bool = False) -> ExportReport:
     """A module in tensor form as an ONNX file; weights are streamed. Raises `UnsupportedError` and `OSError`."""
-    from planish.writers.onnx import LIMIT, OnnxModel, Outside
+    from planish.writers.onnx import LIMIT, OnnxModel
+    from planish.writers.outside import Outside
 
     written = OnnxModel(module, __version__)
     report = ExportReport("onnx", nodes=len(written.graph.nodes), opsets=dict(written.model.versions))
@@ -120,7 +121,7 @@ def write_onnx(module: Module, out: Path, external: bool = False) -> ExportRepor
         with target.open("wb") as file:
             message.write(file)
         report.files[str(out)] = message.size
-        if outside is not None and outside.size:
+        if outside is not None and not outside.is_empty:
             data = out.with_name(outside.location)
             with written_beside(data) as beside, beside.open("wb") as file:
                 outside.write(file)
@@ -128,18 +129,30 @@ def write_onnx(module: Module, out: Path, external: bool = False) -> ExportRepor
     return report
 
 
-def write_mindir(module: Module, out: Path, key: bytes | None = None) -> ExportReport:
-    """A module in tensor form as a MindIR file. Raises `UnsupportedError` and `OSError`."""
-    from planish.writers.mindir import MindirModel, encrypt
+def write_mindir(module: Module, out: Path, key: bytes | None = None, external: bool = False) -> ExportReport:
+    """A module in tensor form as a MindIR file, with parameters beside it where they are large. Raises `PlanishError`
+    and `OSError`."""
+    from planish.writers.mindir import LIMIT, MindirModel, encrypt
 
     written = MindirModel(module, __version__)
-    message = written.message()
+    report = ExportReport("mindir", nodes=written.count)
+    outside = written.outside(out.stem) if external or written.weights_size > LIMIT else None
+    if outside is not None and key is not None:
+        raise PlanishError("MindIR with parameters in a file of their own cannot be encrypted here")
+    message = written.message(outside)
     with written_beside(out) as target, target.open("wb") as file:
         if key is None:
             message.write(file)
         else:
             encrypt(message.pieces(), file, key)
-    return ExportReport("mindir", {str(out): out.stat().st_size}, written.count)
+        if outside is not None and not outside.is_empty:
+            data = out.with_name(outside.location.partition("/")[0]) / "data_0"
+            data.parent.mkdir(exist_ok=True)
+            with written_beside(data) as beside, beside.open("wb") as weights:
+                outside.write(weights)
+            report.files[str(data)] = outside.size
+    report.files = {str(out): out.stat().st_size, **report.files}
+    return report
 
 
 __all__ = ["FORMATS", "ExportReport", "export", "read", "write_mindir", "write_onnx"]

@@ -143,6 +143,17 @@ def test_large_constants_are_parameters_and_small_ones_nodes() -> None:
     assert [key for _, _, key in model.net.file.parameters] == ["ids"]
 
 
+def test_parameters_in_a_file_of_their_own(tmp_path: Path) -> None:
+    out = tmp_path / "net.mindir"
+    report = write_mindir(network("lenet"), out, external=True)
+    data = tmp_path / "net_variables" / "data_0"
+    assert report.files == {str(out): out.stat().st_size, str(data): data.stat().st_size}
+    assert data.read_bytes()[:64] == bytes([1]).ljust(64, b"\0")
+    inputs = network_inputs("lenet")
+    want, got = run_graph(network("lenet"), inputs), run_graph(read_model(out), inputs)
+    assert not difference(dict(zip(want, got.values(), strict=True)), want, 64)
+
+
 CONTROL = """<ir_version: 8, opset_import: ["" : 18]>
 g (float[3] x, bool flag, int64 rounds) => (float[3] y, float[3] total, float[4, 3] steps) <float[1] half = {0.5}> {
   y = If (flag) <then_branch = t () => (float[3] r) { r = Add (x, half) },

@@ -30,11 +30,11 @@ pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="needs MindSpore in an environment of its own: make test-mindspore"),
 ]
 KEY = b"0123456789abcdef"
-# Networks of the samples that are one graph without choices and loops over data.
 SAMPLE_NETWORKS = (
-    "dtypes", "dynamic_rank", "dynamic_shape", "fp16_cast_net", "fp16_param_net", "gru_cell_unrolled", "lenet5",
-    "lenet5_trained", "lstm", "lstm_cell_unrolled", "mlp_dropout", "multi_io", "resnet18_w8", "shared_weight",
-    "tensor_add", "transformer_encoder", "transformer_encoder_tanh", "tuple_input",
+    "dtypes", "dynamic_rank", "dynamic_shape", "fp16_cast_net", "fp16_param_net", "gru_cell_unrolled", "if_else",
+    "lenet5", "lenet5_trained", "lstm", "lstm_cell_unrolled", "mlp_dropout", "multi_io", "resnet18_w8",
+    "shared_weight", "state_assign", "tensor_add", "transformer_encoder", "transformer_encoder_tanh", "tuple_input",
+    "while_loop",
 )  # fmt: skip
 # Where MindSpore's kernels give something else: the order of equal elements, floats out of a narrow integer's range.
 DIFFERENT = ("reduce.top_k", "arith.cast-2")
@@ -69,7 +69,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("networks")
     for name in NAMES:
         encrypted = name == "residual"
-        write_mindir(network(name), folder / f"{name}.mindir", KEY if encrypted else None)
+        write_mindir(network(name), folder / f"{name}.mindir", KEY if encrypted else None, external=name == "lenet")
         if encrypted:
             (folder / f"{name}.key").write_bytes(KEY)
         np.savez(folder / f"{name}.in.npz", **network_inputs(name))

@@ -26,7 +26,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--external",
         action="store_true",
-        help="put the weights of an ONNX model into OUT.data (they are put there in any case above 2 GB)",
+        help="put weights into a file of their own: OUT.data for ONNX (in any case above 2 GB), NAME_variables/data_0 "
+        "for MindIR (above 1 GB)",
     )
     parser.add_argument(
         "--encrypt-key-file",

@@ -8,15 +8,17 @@ from ...ir.errors import Issue
 from ...ir.state import states_of
 from ...ir.types import TensorType
 from ..names import clean
+from ..outside import Outside
 from ..report import unwritable
+from ..weights import WeightBytes
 from ..wire import Message
 from . import control, elementwise, moves, nn, proto, recurrent, windows
 from .net import Net, Ref, graph_message
 
 FAMILIES = (control, elementwise, moves, nn, recurrent, windows)
 """The files whose functions register themselves when they are imported."""
-LIMIT = 2_000_000_000
-"""Bytes of a file that every reader of protobuf takes."""
+LIMIT = 1_000_000_000
+"""Bytes of parameters that MindSpore writes into one file with the graph."""
 _VERSION = 3  # of MindIR, as MindSpore 2.10 has it
 
 
@@ -80,9 +82,19 @@ class MindirModel:
         """Nodes that compute, in all graphs."""
         return self.net.file.count
 
-    def message(self) -> Message:
-        """The whole file."""
-        graph = graph_message(self.net, self.result, self.outputs)
+    @property
+    def weights_size(self) -> int:
+        """Bytes of all parameters."""
+        return sum(WeightBytes(data).size for _, data, _ in self.net.file.parameters)
+
+    @staticmethod
+    def outside(stem: str) -> Outside:
+        """Where the parameters of a model in `STEM.mindir` lie, if not in it: MindSpore looks there."""
+        return Outside(f"{stem}_variables/data_0", bytes([1]).ljust(64, b"\0"), 64)
+
+    def message(self, outside: Outside | None = None) -> Message:
+        """The whole file, with the parameters in it or `outside`."""
+        graph = graph_message(self.net, self.result, self.outputs, outside)
         model = Message().text(1, "1.1").text(2, "MindSpore").text(5, "2.10.0").message(7, graph)
         for function in self.net.file.functions:
             model.message(8, function)

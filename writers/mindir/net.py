@@ -15,6 +15,7 @@ from ...ir.errors import Issue, PlanishError
 from ...ir.expr import Dim, Expr, as_expr
 from ...ir.types import DTYPES, TensorType, Type
 from ..names import Names
+from ..outside import Outside
 from ..report import Cannot, issue_of
 from ..wire import Message
 from . import proto
@@ -379,15 +380,15 @@ class Net:
                 self._refs[value] = Ref("", type)
 
 
-def graph_message(net: Net, result: Ref, results: Sequence[Ref]) -> Message:
-    """A graph that is complete; `result` is the tuple of `results`, or the only one."""
+def graph_message(net: Net, result: Ref, results: Sequence[Ref], outside: Outside | None = None) -> Message:
+    """A graph that is complete; `result` is the tuple of `results`, or the only one. Parameters may be `outside`."""
     graph = Message()
     for node in net.nodes:
         graph.message(1, node)
     graph.text(2, net.name)
     if net.outer is None:
-        for name, data, key in net.file.parameters:
-            graph.message(3, proto.tensor_data(data, name, key))
+        for name, data, key in sorted(net.file.parameters, key=lambda parameter: parameter[0]):
+            graph.message(3, proto.tensor_data(data, name, key, outside))
     for ref in net.inputs:
         assert ref.type is not None
         graph.message(5, Message().text(1, ref.name).message(2, proto.tensor(ref.type)))

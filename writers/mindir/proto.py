@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir.constants import ConstantData
 from ...ir.types import TensorType
+from ..outside import Outside
 from ..report import Cannot
 from ..weights import WeightBytes
 from ..wire import Message
@@ -51,10 +52,15 @@ def tensor(type: TensorType, name: str = "") -> Message:
     return message.text(7, name) if name else message
 
 
-def tensor_data(data: ConstantData, name: str, parameter: str = "") -> Message:
-    """A tensor with its elements, which are read when they are written."""
+def tensor_data(data: ConstantData, name: str, parameter: str = "", outside: Outside | None = None) -> Message:
+    """A tensor with its elements, which are read when they are written, here or `outside`."""
     message = Message().numbers(1, data.shape).number(2, tensor_type_number(data.dtype)).text(7, name)
-    message.blob(9, WeightBytes(data))
+    weight = WeightBytes(data)
+    if outside is None:
+        message.blob(9, weight)
+    else:
+        place = Message().text(1, outside.location).number(2, outside.place(weight)).number(3, weight.size)
+        message.message(12, place)
     return message.text(13, parameter) if parameter else message
 
 

@@ -1,5 +1,5 @@
 """Modules as ONNX models."""
 
-from .model import LIMIT, OnnxModel, Outside
+from .model import LIMIT, OnnxModel
 
-__all__ = ["LIMIT", "OnnxModel", "Outside"]
+__all__ = ["LIMIT", "OnnxModel"]

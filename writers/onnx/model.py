@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, helper
@@ -14,6 +14,7 @@ from ...ir.core import Module
 from ...ir.state import State, states_of
 from ...ir.types import TensorType
 from ..names import Names, clean
+from ..outside import Outside
 from ..report import unwritable
 from ..weights import WeightBytes
 from ..wire import Message
@@ -25,7 +26,6 @@ from .types import type_proto
 
 _GRAPH, _INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
 _INSIDE = 1024  # weights of so many bytes stay in the model's own file
-_ALIGN = 4096  # where weights start in a file of their own, so that they can be mapped
 FAMILIES = (arith, control, host, nn, recurrent, reduce, shape)
 """The files whose functions register themselves when they are imported."""
 LIMIT = 2_000_000_000
@@ -178,37 +178,6 @@ class OnnxModel:
         return onnx.load_model_from_string(self.message().bytes())
 
 
-class Outside:
-    """A file of weights, of which the model's file says `location`."""
-
-    def __init__(self, location: str) -> None:
-        self.location = location
-        self._placed: list[tuple[int, WeightBytes]] = []
-        self._end = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._end
-
-    def place(self, weight: WeightBytes) -> int:
-        """Where the weight's bytes will be."""
-        align = _ALIGN if weight.size >= _ALIGN else 64
-        offset = -(-self._end // align) * align
-        self._placed.append((offset, weight))
-        self._end = offset + weight.size
-        return offset
-
-    def write(self, out: BinaryIO) -> None:
-        """All weights, with zeros between them."""
-        end = 0
-        for offset, weight in self._placed:
-            out.write(bytes(offset - end))
-            for piece in weight.chunks():
-                out.write(piece)
-            end = offset + weight.size
-
-
 def _prune(graph: Scope) -> set[Tensor]:
     """Drop nodes that nobody needs, in branches and bodies, too; gives all tensors that are read."""
     used = {tensor for tensor, _ in graph.outputs}
@@ -248,4 +217,4 @@ def operators(proto: ModelProto) -> Iterator[str]:
     return walk(proto.graph)
 
 
-__all__ = ["LIMIT", "OnnxModel", "Outside", "operators"]
+__all__ = ["FAMILIES", "LIMIT", "OnnxModel", "operators"]
