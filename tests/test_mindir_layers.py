@@ -7,9 +7,12 @@ from typing import cast
 
 import numpy as np
 import pytest
-from _mindir_graphs import File, Operand, f32
+from _mindir_graphs import File, Operand, f32, tensor
 
+from planish.frontend.mindir.proto import Attribute, GraphProto, ModelFile, NodeProto, ValueInfo
+from planish.frontend.mindir.reader import MindirSource
 from planish.ir.errors import UnsupportedError
+from planish.ir.interp import run_graph
 
 RNG = np.random.default_rng(5)
 
@@ -96,8 +99,33 @@ def test_arguments_may_be_attributes_as_in_older_files() -> None:
     a, b = normal(4, 2), normal(3, 4)
     (p,) = run("MatMul", a, b, transpose_x1=True, transpose_x2=True)
     np.testing.assert_allclose(p, a.T @ b.T, atol=1e-5)
+    (m,) = run("MaxPool", x, ksize=(1, 1, 3, 3), strides=(1, 1, 2, 2), padding="SAME", data_format="NCHW")
+    assert m.shape == (2, 3, 2, 2)
     (s,) = run("Softmax", a, axis=(0,))
     np.testing.assert_allclose(s, softmax(a.T).T, atol=1e-6)
+
+
+def test_nodes_of_1_x_name_primitives_themselves() -> None:
+    x, weight, bias = normal(2, 5), normal(4, 5), normal(4)
+    made = [
+        ("y", "MatMul", ("net:x", "net:w"), {"transpose_a": False, "transpose_b": True}),
+        ("z", "BiasAdd", ("y", "net:b"), {"format": "NCHW"}),
+        ("s", "Softmax", ("z",), {"axis": (-1,)}),
+        ("t", "S-Prim-MakeTuple", ("s", "z"), {}),
+        ("one", "Constant", (), {"value": 1}),
+        ("r", "tuple_getitem", ("t", "one"), {}),
+        ("o", "S-Prim-make_tuple", ("r", "s"), {}),
+    ]
+    nodes = [
+        NodeProto(inputs, name, name, operator, {k: Attribute(k, "", v) for k, v in attributes.items()})
+        for name, operator, inputs, attributes in made
+    ]
+    parameters = (tensor("net:w", weight), tensor("net:b", bias))
+    graph = GraphProto("net", tuple(nodes), parameters, (ValueInfo("net:x", f32(2, 5)),), (ValueInfo("o", None),), {})
+    file = ModelFile("net", None, "0.1.0", 0, "1.1.0", "MindSpore", graph, (), {}, (), {}, "")
+    z, s = run_graph(MindirSource(file).read(), {"x": x}).values()
+    np.testing.assert_allclose(z, x @ weight.T + bias, atol=1e-5)
+    np.testing.assert_allclose(s, softmax(z), atol=1e-6)
 
 
 def test_a_depthwise_convolution_may_have_several_windows_for_each_channel() -> None:

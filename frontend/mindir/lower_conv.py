@@ -38,8 +38,9 @@ def ordered(pads: Sequence[int], dims: int) -> list[int] | None:
 
 
 def paddings(call: Call, dims: int) -> tuple[str | None, list[int] | None]:
-    """ONNX's auto_pad and pads for MindSpore's modes of padding."""
-    mode = call.word("pad_mode", PAD_MODES, "VALID")
+    """ONNX's auto_pad and pads for MindSpore's modes of padding (until 1.1 pooling called them `padding`)."""
+    old = isinstance(call.datum("padding", None), str) and not call.has("pad_mode")
+    mode = call.word("padding" if old else "pad_mode", PAD_MODES, "VALID")
     if mode == "SAME":
         return "SAME_UPPER", None
     if mode == "VALID":
