@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from _mindir_graphs import File, Operand, f32, tensor
 
-from planish.frontend.mindir.proto import Attribute, GraphProto, ModelFile, NodeProto, ValueInfo
+from planish.frontend.mindir.proto import Attribute, GraphProto, ModelFile, NodeProto, Value, ValueInfo
 from planish.frontend.mindir.reader import MindirSource
 from planish.ir.errors import UnsupportedError
 from planish.ir.interp import run_graph
@@ -107,7 +107,7 @@ def test_arguments_may_be_attributes_as_in_older_files() -> None:
 
 def test_nodes_of_1_x_name_primitives_themselves() -> None:
     x, weight, bias = normal(2, 5), normal(4, 5), normal(4)
-    made = [
+    made: list[tuple[str, str, tuple[str, ...], dict[str, Value]]] = [
         ("y", "MatMul", ("net:x", "net:w"), {"transpose_a": False, "transpose_b": True}),
         ("z", "BiasAdd", ("y", "net:b"), {"format": "NCHW"}),
         ("s", "Softmax", ("z",), {"axis": (-1,)}),
