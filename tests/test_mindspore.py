@@ -263,9 +263,16 @@ def test_networks_are_exported(net: ms.nn.GraphCell, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("not*"))
 
 
+def test_programs_may_ask_for_the_cpu_and_for_nothing_else() -> None:
+    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    ms.set_device("CPU")
+    with pytest.raises(ValueError, match="runs on the CPU"):
+        ms.set_context(mode=ms.PYNATIVE_MODE, device_target="Ascend")
+
+
 def test_what_trains_is_refused(net: ms.nn.GraphCell) -> None:
     with pytest.raises(PlanishError, match="train with MindSpore"):
-        ms.Model(net).train(1, None)
+        ms.train.Model(net).train(1, None)
 
 
 @needs_samples

@@ -14,10 +14,11 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 
-from planish.mindspore import nn
-from planish.mindspore.model import Model
+from planish.mindspore import nn, train
+from planish.mindspore.context import GRAPH_MODE, PYNATIVE_MODE, set_context, set_device
 from planish.mindspore.serialization import export, load, load_checkpoint, load_param_into_net
 from planish.mindspore.tensor import Parameter, Tensor
+from planish.mindspore.train import Model
 
 float16, float32, float64 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
@@ -27,6 +28,8 @@ bool_ = np.dtype(np.bool_)
 complex64, complex128 = np.dtype(np.complex64), np.dtype(np.complex128)
 
 __all__ = [
+    "GRAPH_MODE",
+    "PYNATIVE_MODE",
     "Model",
     "Parameter",
     "Tensor",
@@ -46,6 +49,9 @@ __all__ = [
     "load_checkpoint",
     "load_param_into_net",
     "nn",
+    "set_context",
+    "set_device",
+    "train",
     "uint8",
     "uint16",
     "uint32",
