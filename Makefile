@@ -22,7 +22,7 @@ BIN    := $(VENV)/bin
 MINDSPORE ?= $(CURDIR)/.venv-mindspore
 MODELS ?= $(CURDIR)/.venv-models
 
-.PHONY: help demo test test-mindspore test-models conformance bench accuracy lint format types lock wheel links clean compiler
+.PHONY: help demo test test-mindspore test-models conformance mindir bench accuracy lint format types lock wheel links clean compiler
 
 help:
 	@echo "make demo    compile a trained digit classifier into one executable and run it on pictures"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench   the table of docs/BENCHMARKS.md for the models in PLANISH_ZOO (B=... options; hours)"
 	@echo "make accuracy  outputs of the models in PLANISH_ZOO against the stored ones (A=... names; an hour)"
 	@echo "make conformance  all of ONNX's own backend tests; writes docs/COVERAGE.md"
+	@echo "make mindir  MindSpore's samples against its own outputs; writes docs/MINDIR.md"
 	@echo "make lint    ruff and pyright"
 	@echo "make format  rewrite the tree with ruff format and ruff check --fix"
 	@echo "make wheel   dist/*.whl and dist/*.tar.gz"
@@ -61,6 +62,9 @@ accuracy: $(READY) compiler
 
 conformance: $(READY) compiler
 	@PYTHONPATH=tests $(BIN)/python -m conformance.run --jobs $(JOBS) --report docs/COVERAGE.md
+
+mindir: $(READY) compiler
+	@$(BIN)/python -m benchmarks.mindir --report docs/MINDIR.md
 
 lint: $(READY)
 	@$(BIN)/ruff check .
