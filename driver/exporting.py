@@ -12,6 +12,7 @@ from planish._atomic import written_beside
 from planish._version import __version__
 from planish.ir.core import Module
 from planish.ir.errors import PlanishError
+from planish.ir.types import TensorType
 from planish.runtime.escape import log_text
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ def write_onnx(module: Module, out: Path, external: bool = False) -> ExportRepor
 
     written = OnnxModel(module, __version__)
     report = ExportReport("onnx", nodes=len(written.graph.nodes), opsets=dict(written.model.versions))
+    report.notes += [
+        f"input {log_text(p.name)}: its rank is open; onnx.checker wants one, ONNX Runtime does not: fix it with --rank"
+        for p in module.main.params
+        if isinstance(p.type, TensorType) and p.type.shape is None
+    ]
     outside = Outside(f"{out.name}.data") if external or written.weights_size > LIMIT else None
     message = written.message(outside)
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ from _exported import difference, module_of
 from _samples import sample_arrays, tensor_ops
 from onnx import TensorProto, helper, numpy_helper
 
-from planish.exporting import export
+from planish.exporting import export, write_onnx
 from planish.frontend import read_model
 from planish.frontend.assembly import Assembly, Input, assembled
 from planish.ir import ops
@@ -26,6 +26,7 @@ from planish.ir.ops.base import TensorOp
 from planish.ir.ops.host import HostOp, labels
 from planish.ir.ops.number import Number
 from planish.ir.types import OptionalType
+from planish.writers.mindir import MindirModel
 from planish.writers.onnx import OnnxModel
 
 
@@ -154,6 +155,35 @@ def test_choices_and_loops_over_data() -> None:
         want = run_onnx(model, inputs)
         assert not difference(run_onnx(proto, inputs), want)
         assert not difference(run_graph(read_model(proto), inputs), want)
+
+
+OUTER = """<ir_version: 8, opset_import: ["" : 18]>
+g (float[2] x, bool flag) => (float[2] y, float[2] z) <float[2] w = {0.5, 2.0}> {
+  y, z = If (flag) <then_branch = t () => (float[2] a, float[2] b) { a = Identity (x) b = Identity (w) },
+                    else_branch = e () => (float[2] c, float[2] d) { c = Neg (x) d = Identity (c) }>
+}"""
+
+
+def test_branches_may_give_what_is_there_already() -> None:
+    model = onnx.parser.parse_model(OUTER)
+    module = read_model(model)
+    for flag in (True, False):
+        inputs = {"x": np.array([1, -3], np.float32), "flag": np.array(flag)}
+        want = run_onnx(model, inputs)
+        assert not difference(run_onnx(written(module), inputs), want)
+        back = run_graph(read_model(MindirModel(module).message().bytes()), inputs)
+        assert not difference(dict(zip(want, back.values(), strict=True)), want)
+
+
+def test_an_open_rank_is_noted(tmp_path: Path) -> None:
+    def read(a: Assembly) -> list[Any]:
+        return [a.op("Neg", a.input("x"))]
+
+    module = assembled("open", [Input("x", "f32", None)], read, outputs=["y"])
+    report = write_onnx(module, tmp_path / "open.onnx")
+    assert "input x: its rank is open" in report.notes[0].replace("'", "").replace('"', "")
+    x = np.ones((2, 1, 3), np.float32)
+    assert not difference(run_onnx(tmp_path / "open.onnx", {"x": x}), {"y": -x})
 
 
 def test_results_sized_by_data_strings_and_sequences() -> None:
