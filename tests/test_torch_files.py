@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import _torch_list
 import numpy as np
 import pytest
 from _torch_files import call, name, node, program, pt2, row, states, storage, table, tensor, text, written
@@ -192,3 +193,8 @@ def test_a_storage_without_a_type_takes_that_of_the_tensor(tmp_path: Path) -> No
 def test_reading_files_of_pytorch_does_not_import_torch(tmp_path: Path) -> None:
     code = "import sys, planish; planish.compile(sys.argv[1]); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(net(tmp_path))], check=True, timeout=60)
+
+
+def test_the_documentation_lists_all_operators() -> None:
+    text = _torch_list.DOCUMENT.read_text(encoding="utf-8")
+    assert text.endswith(_torch_list.HEAD + _torch_list.listed()), "run python tests/_torch_list.py"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from ....ir.expr import Dim, as_dim, as_expr
+from ....ir.expr import Dim
 from .base import Build, Item, Unsupported, aten, kind_of
+from .matrix import linear
+from .norm import layer_norm
 from .pointwise import add
 from .reduce import softmax
 
@@ -112,21 +115,59 @@ def multi_head(
     """The fast path of nn.MultiheadAttention."""
     if need_weights:
         raise Unsupported("attention weights as a result", "call with need_weights=False")
-    from .matrix import linear
+    projections = (qkv_weight, qkv_bias, proj_weight, proj_bias)
+    return [_heads(b, (query, key, value), embed_dim, num_head, projections, mask, mask_type), None]
 
-    batch, length, _ = b.shape(query)
+
+def _heads(
+    b: Build, inputs: Sequence[Item], size: int, heads: int, projections: Sequence[Item], mask: Item | None,
+    mask_type: int | None,
+) -> Item:  # fmt: skip
+    """Attention with its projections. `mask` is true where a key does not count: of shape [length, length] (type 0),
+    [batch, length] (type 1) or both together."""
+    qkv_weight, qkv_bias, proj_weight, proj_bias = projections
+    batch, length, _ = b.shape(inputs[0])
     parts: list[Item] = []
-    for i, x in enumerate((query, key, value)):
-        low, high = i * embed_dim, (i + 1) * embed_dim
+    for i, x in enumerate(inputs):
+        low, high = i * size, (i + 1) * size
         y = linear(b, x, b.slice(qkv_weight, 0, low, high), b.slice(qkv_bias, 0, low, high))
-        split = b.reshape(y, (batch, b.shape(x)[1], num_head, embed_dim // num_head))
+        split = b.reshape(y, (batch, b.shape(x)[1], heads, size // heads))
         parts.append(b.permute(split, [0, 2, 1, 3]))
-    allowed = None if mask is None else b.op("Not", b.cast(mask, "bool"))
-    if allowed is not None and mask_type == 1:
-        allowed = b.reshape(allowed, (batch, 1, 1, b.shape(allowed)[-1]))
+    allowed = None
+    if mask is not None:
+        additive = kind_of(b.dtype(mask)) == "float"
+        allowed = mask if additive else b.op("Not", b.cast(mask, "bool"))
+        if mask_type == 1:
+            allowed = b.reshape(allowed, (batch, 1, 1, b.shape(allowed)[-1]))
     y = attention(b, *parts, attn_mask=allowed)
-    merged = b.reshape(b.permute(y, [0, 2, 1, 3]), (batch, length, as_dim(as_expr(embed_dim))))
-    return [linear(b, merged, proj_weight, proj_bias), None]
+    return linear(b, b.reshape(b.permute(y, [0, 2, 1, 3]), (batch, length, size)), proj_weight, proj_bias)
+
+
+@aten("_transformer_encoder_layer_fwd")
+def encoder_layer(
+    b: Build, src: Item, embed_dim: int, num_heads: int, qkv_weight: Item, qkv_bias: Item, proj_weight: Item,
+    proj_bias: Item, use_gelu: bool, norm_first: bool, eps: float, norm_weight_1: Item, norm_bias_1: Item,
+    norm_weight_2: Item, norm_bias_2: Item, ffn_weight_1: Item, ffn_bias_1: Item, ffn_weight_2: Item, ffn_bias_2: Item,
+    mask: Item | None = None, mask_type: int | None = None,
+) -> Item:  # fmt: skip
+    """The fast path of nn.TransformerEncoderLayer."""
+    projections = (qkv_weight, qkv_bias, proj_weight, proj_bias)
+
+    def norm(x: Item, weight: Item, bias: Item) -> Item:
+        return layer_norm(b, x, [embed_dim], weight, bias, eps)
+
+    def attended(x: Item) -> Item:
+        return _heads(b, (x, x, x), embed_dim, num_heads, projections, mask, mask_type)
+
+    def fed(x: Item) -> Item:
+        wide = linear(b, x, ffn_weight_1, ffn_bias_1)
+        return linear(b, b.op("Gelu" if use_gelu else "Relu", wide), ffn_weight_2, ffn_bias_2)
+
+    if norm_first:
+        x = b.op("Add", src, attended(norm(src, norm_weight_1, norm_bias_1)))
+        return b.op("Add", x, fed(norm(x, norm_weight_2, norm_bias_2)))
+    x = norm(b.op("Add", src, attended(src)), norm_weight_1, norm_bias_1)
+    return norm(b.op("Add", x, fed(x)), norm_weight_2, norm_bias_2)
 
 
 __all__ = ["attention"]

@@ -196,7 +196,7 @@ def _arithmetic(b: Build, operator: str, x: Operand, other: Operand) -> Item:
     return b.op(operator, left, right)
 
 
-@aten("add.Tensor", "add.Scalar", "add.default", "__iadd__.Tensor")
+@aten("add.Tensor", "add.Scalar", "__iadd__.Tensor")
 def add(b: Build, x: Operand, other: Operand, alpha: Number = 1) -> Item:
     return _arithmetic(b, "Add", x, _times(b, other, alpha))
 
