@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from _exported import difference, module_of
+from _graphs import GraphMaker
 from _samples import sample_arrays, tensor_ops
 from onnx import TensorProto, helper, numpy_helper
 
@@ -214,6 +215,16 @@ def test_results_sized_by_data_strings_and_sequences() -> None:
         "at": np.array(1),
     }
     assert not difference(run_onnx(written(read_model(model)), given), run_onnx(model, given))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_graphs_in_both_formats(seed: int) -> None:
+    maker = GraphMaker(seed)
+    module, inputs = maker.grow(12), maker.inputs()
+    want = run_graph(module, inputs)
+    assert not difference(run_onnx(written(module), inputs), want, 200)
+    back = run_graph(read_model(MindirModel(module).message().bytes()), inputs)
+    assert not difference(dict(zip(want, back.values(), strict=True)), want, 200)
 
 
 # -- names, files -----------------------------------------------------------------------------------------------------
