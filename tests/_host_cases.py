@@ -8,9 +8,14 @@ from typing import Any, cast
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-_NAMES = {"float32": "f32", "float64": "f64", "float16": "f16", "bool": "bool"} | {
-    f"{word}{bits}": f"{word[0]}{bits}" for word in ("int", "uint") for bits in (8, 16, 32, 64)
-}
+_NAMES = {
+    "complex64": "c64",
+    "complex128": "c128",
+    "float32": "f32",
+    "float64": "f64",
+    "float16": "f16",
+    "bool": "bool",
+} | {f"{word}{bits}": f"{word[0]}{bits}" for word in ("int", "uint") for bits in (8, 16, 32, 64)}
 _C_TYPES = {"f32": "float", "f64": "double", "i64": "int64_t"}
 _PICK = """\
 __attribute__((constructor)) static void pick(void) { /* only the call whose number is in the environment */

@@ -81,6 +81,7 @@ MOVES = [
 
 SELECTS = [
     Case("nonzero", [np.array([[1, 0], [-0.0, np.nan]], F32)], [np.array([[0, 1], [0, 1]], I64)]),
+    Case("nonzero", [np.array([0, 1j, complex(-0.0, -0.0)], np.complex128)], [np.array([[1]], I64)]),
     Case("nonzero", [np.array(True)], [np.zeros((1, 1), I64)]),
     Case("nonzero", [np.zeros((0, 3), bool)], [np.zeros((2, 0), I64)]),
     Case("compress", [X, np.array([False, True])], [X[:, 1:2]], {"axis": 1}),
@@ -114,6 +115,16 @@ SELECTS = [
         {"axis": 1},
     ),
     Case("unique", [strings("b", "a", "b", "")], [strings("", "a", "b"), i64(3, 1, 0), i64(2, 1, 2, 0), i64(1, 1, 2)]),
+    Case(
+        "unique",
+        [np.array([2j, 1, 2j, 1 - 1j], np.complex64)],
+        [
+            np.array([2j, 1 - 1j, 1], np.complex64),
+            i64(0, 3, 1),
+            i64(0, 2, 0, 1),
+            i64(2, 1, 1),
+        ],
+    ),
     Case("unique", [np.zeros((0,), F32)], [np.zeros((0,), F32), i64(), i64(), i64()]),
     Case(
         "unique", [np.array([np.nan, 1, np.nan], F32)], [np.array([1, np.nan], F32), i64(1, 0), i64(1, 0, 1), i64(1, 2)]
@@ -366,6 +377,7 @@ LABELS = [
         [strings("", "y", "", "x", shape=(1, 4))],
         {"dtype": "string", "map_form": "SPARSE", "max_map": 4},
     ),
+    Case("pair_probability", [np.array([[0.5]], F32)], [np.array([[0.5, 0.5]], F32)], {"classes": 2}),
     Case(
         "zip_map",
         [np.array([[1, 2], [3, 4]], F32)],

@@ -159,6 +159,17 @@ def test_rotary_embedding(interleaved: int) -> None:
     agree_on("RotaryEmbedding", inputs, interleaved=interleaved, num_heads=N, rotary_embedding_dim=4)
 
 
+@pytest.mark.parametrize("layout", [0, 1])
+def test_rotary_embedding_by_three_positions(layout: int) -> None:
+    angles = rand(16, 6, seed=5)
+    inputs = {"x": rand(B, S, N * 12), "at": ints(3, B, S, high=16, dtype=np.int64)}
+    tables = {"cos": np.cos(angles), "sin": np.sin(angles)}
+    for turn in (0, 1):
+        sections = {"mrope_section": [3, 2, 1], "mrope_layout": layout}
+        agree_on("MRotaryEmbedding", {**inputs, **tables}, num_heads=N, interleaved=turn, **sections)
+    agree_on("MRotaryEmbedding", {**inputs, "x": rand(B, N, S, 12), **tables}, mrope_section=[1, 1, 4])
+
+
 def test_attention_of_symbolic_lengths_compiles(tmp_path: Path) -> None:
     """A decoder's step: the cache, and how much of it there will be, are known when it runs."""
     model, feed = node_model("GroupQueryAttention", _groups(1, 6, [6], 7), 3, num_heads=4, kv_num_heads=2, do_rotary=1)

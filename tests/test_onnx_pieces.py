@@ -65,6 +65,17 @@ def test_causal_convolution(past: bool, last: int) -> None:
     agree_on("CausalConvWithState", inputs, outputs=2, activation="silu", dilation=2, channels_last=last)
 
 
+@pytest.mark.parametrize("rule", ["linear", "gated", "delta", "gated_delta"])
+def test_linear_attention(rule: str) -> None:
+    inputs: dict[str, Array | None] = {
+        "q": rand(2, 3, 8), "k": rand(2, 3, 8, seed=1) / 3, "v": rand(2, 3, 6, seed=2),
+        "past": rand(2, 2, 4, 3, seed=3),
+        "decay": -np.abs(rand(2, 3, 2, seed=4)) if "gated" in rule else None,
+        "beta": np.abs(rand(2, 3, 2, seed=5)) / 3 if "delta" in rule else None,
+    }  # fmt: skip
+    agree_on("LinearAttention", inputs, outputs=2, q_num_heads=2, kv_num_heads=2, update_rule=rule)
+
+
 def test_gated_sum() -> None:
     agree_on("GatedAdd", {"x": rand(2, 3, 4), "y": rand(2, 3, 4, seed=1), "g": rand(2, 3, 1, seed=2)})
 

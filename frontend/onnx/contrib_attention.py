@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...ir.core import Value
 from ...ir.expr import Dim, as_dim, as_expr, maximum
 from ...ir.ops.arith import Add, Cast, Greater, GreaterEqual, Less, LessEqual, Mul, Or, Tanh, Where
@@ -275,13 +277,7 @@ def _biased(node: Node, parts: Sequence[Value], bias: Value) -> list[Value]:
 @converter("RotaryEmbedding", domain=DOMAIN)
 def rotary_embedding(node: Node) -> Value:
     """RotaryEmbedding of [batch, length, hidden] or [batch, heads, length, size] at given positions."""
-    x, rank = node.value(0), node.rank(0)
-    dim, heads = node.integer("rotary_embedding_dim", 0), node.integer("num_heads", 0)
-    if rank == 3:
-        hidden, half = node.shape(0)[-1], node.shape(2)[-1]
-        if not isinstance(hidden, int) or not isinstance(half, int):
-            raise Unsupported("a hidden size that is not a number")
-        x = _split(node, x, heads if dim and heads else hidden // (2 * half))
+    x = _apart(node)
     batch, _, length, _ = node.dims_of(x)
     positions = Calc(node, node.value(1))
     if node.rank(1) == 1:
@@ -290,19 +286,60 @@ def rotary_embedding(node: Node) -> Value:
         positions = Calc(node, node.make(Expand, positions.value, (batch, length)))
     interleaved = node.integer("interleaved", 0) != 0
     y = rotated(node, x, positions.value, node.value(2), node.value(3), interleaved)
-    return _merged(node, y) if rank == 3 else y
+    return _merged(node, y) if node.rank(0) == 3 else y
+
+
+def _apart(node: Node) -> Value:
+    """Input 0 of a rotary embedding with its heads as dimension 1."""
+    x = node.value(0)
+    if node.rank(0) != 3:
+        return x
+    hidden, half = node.shape(0)[-1], node.shape(2)[-1]
+    if not isinstance(hidden, int) or not isinstance(half, int):
+        raise Unsupported("a hidden size that is not a number")
+    heads = node.integer("num_heads", 0)
+    return _split(node, x, heads if node.integer("rotary_embedding_dim", 0) and heads else hidden // (2 * half))
+
+
+@converter("MRotaryEmbedding", domain=DOMAIN)
+def multimodal_rotary_embedding(node: Node) -> Value:
+    """MRotaryEmbedding: three positions of each token (time, row, column), each of which turns some of the pairs."""
+    x, (_, half) = _apart(node), node.shape(2)
+    sections = node.ints("mrope_section")
+    if not isinstance(half, int) or len(sections) != 3 or min(sections) < 0 or sum(sections) != half:
+        raise node.error(f"mrope_section: expected three numbers that sum up to {half}, got {sections}")
+    if node.integer("mrope_layout", 0):  # in turn, as long as a section lasts; time where it does not
+        chosen = [i % 3 if i < 3 * sections[i % 3] else 0 for i in range(half)]
+    else:
+        chosen = [s for s, size in enumerate(sections) for _ in range(size)]
+    which = Calc(node, node.literal(np.array(chosen), "i64"))
+    batch, _, length, _ = node.dims_of(x)
+
+    def table(index: int) -> Calc:
+        whole = node.make(Gather, node.value(index), node.value(1), 0)  # [3, batch, length, half]
+        time, row, column = (Calc(node, part(node, whole, 0, i, i + 1)) for i in range(3))
+        return which.equals(0).where(time, which.equals(1).where(row, column)).reshaped(batch, 1, length, half)
+
+    y = _turned(node, x, table(2), table(3), node.integer("interleaved", 0) != 0)
+    scale = node.real("scale", 0.0)
+    y = y if scale in (0.0, 1.0) else node.make(Mul, y, node.splat(scale, y.tensor.dtype))
+    return _merged(node, y) if node.rank(0) == 3 else y
 
 
 def rotated(node: Node, x: Value, positions: Value, cosines: Value, sines: Value, interleaved: bool) -> Value:
     """[batch, heads, length, size] with its first channels turned in pairs, by the angles of `positions`
     ([batch, length]). Pairs are neighbours (`interleaved`), or the first half with the second."""
-    dims = node.dims_of(x)
     half = node.dims_of(cosines)[-1]
-    if not isinstance(half, int):
-        raise Unsupported("a cache of angles whose size is not a number")
     batch, length = node.dims_of(positions)
     tables = [Calc(node, node.make(Gather, t, positions, 0)).reshaped(batch, 1, length, half) for t in (cosines, sines)]
-    cosine, sine = tables
+    return _turned(node, x, tables[0], tables[1], interleaved)
+
+
+def _turned(node: Node, x: Value, cosine: Calc, sine: Calc, interleaved: bool) -> Value:
+    """`rotated` by cosines and sines [batch, 1, length, pairs]."""
+    dims, half = node.dims_of(x), node.dims_of(cosine.value)[-1]
+    if not isinstance(half, int):
+        raise Unsupported("a cache of angles whose size is not a number")
     turning = part(node, x, -1, 0, 2 * half)
     if interleaved:
         pairs = node.make(Reshape, turning, (*dims[:-1], half, 2))

@@ -185,7 +185,6 @@ _REFUSED: dict[str, Sequence[str]] = {
         "MatMulNBitsMlp", "MatMulNBitsQkv",
     ),
     "tokenize the text before, with the tokenizer's own library": ("Tokenizer", "WordConvEmbedding"),
-    "use LinearAttention of ai.onnx (opset 27)": ("LinearAttention",),
 }  # fmt: skip
 
 

@@ -16,11 +16,13 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ...ir.errors import ModelError
 from ...ir.types import TensorType
+from .checks import NEWEST_OPSET
 from .tensors import DTYPE_NAMES
 from .text import quote
 
 MAX_NODES = 200_000  # nodes that the calls of local functions may expand to, all together
 MAX_DEPTH = 100  # calls inside of calls
+_EARLY = frozenset([("com.microsoft", "LinearAttention")])  # that ONNX has taken over as they were
 _MAX_BYTES = 1 << 20  # of a node that is given to ONNX for its definition
 
 _Key = tuple[str, str, str]
@@ -126,6 +128,8 @@ def graphs_in(node: NodeProto) -> Iterator[GraphProto]:
 def standard(node: NodeProto, opset: int, types: list[TensorType | None]) -> Definition | None:
     """ONNX's definition of an operator, made for these attributes and types where it depends on them."""
     domain = "" if node.domain == "ai.onnx" else node.domain
+    if (domain, node.op_type) in _EARLY:
+        node, opset, domain = _as_onnx(node), NEWEST_OPSET, ""
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, domain)
     except onnx.defs.SchemaError:
@@ -143,6 +147,16 @@ def standard(node: NodeProto, opset: int, types: list[TensorType | None]) -> Def
         schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), described)
     )
     return Definition(body, attributes, False) if body.node else None
+
+
+def _as_onnx(node: NodeProto) -> NodeProto:
+    """A node of another domain as ONNX's own, without attributes of 0, which turn on nothing that ONNX has not."""
+    made = NodeProto()
+    made.CopyFrom(node)
+    made.domain = ""
+    del made.attribute[:]
+    made.attribute.extend(a for a in node.attribute if a.type != AttributeProto.INT or a.i)
+    return made
 
 
 def _version(schema: Any, opset: int) -> int:
