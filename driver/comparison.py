@@ -27,6 +27,7 @@ from planish.ir.core import Module
 from planish.ir.errors import PlanishError
 from planish.ir.interp import run_graph
 from planish.ir.program import Call
+from planish.ir.state import State, states_of
 from planish.ir.types import DTYPES, TensorType
 from planish.islands import pieces
 from planish.passes import PassContext
@@ -147,8 +148,11 @@ class ReferenceSide(Side):
     def run(self, names: Sequence[str]) -> Values:
         """Read the model with these outputs, and interpret it."""
         module = self.source.with_outputs(names).read(shapes=self.shapes, ranks=self.ranks)
+        states = states_of(module)
         with np.errstate(all="ignore"):
-            found = run_graph(module, self.inputs)
+            found = run_graph(module, {**self.inputs, **{s.input: s.initial.array() for s in states}})
+        for state in states:
+            del found[state.output]
         return {name: found[name] for name in names} if names else found
 
 
@@ -199,9 +203,17 @@ class OnnxRuntimeSide(Side):
 class ExportedSide(OnnxRuntimeSide):
     """ONNX Runtime on a model of another format, which is written as ONNX for it."""
 
-    def __init__(self, source: Source, inputs: Values, asked: Shapes, ranks: Mapping[str, int] | None = None) -> None:
-        super().__init__(Path(source.label), inputs)
-        self.source, self.shapes, self.ranks = source, asked.fixed, ranks
+    def __init__(
+        self,
+        source: Source,
+        inputs: Values,
+        asked: Shapes,
+        ranks: Mapping[str, int] | None = None,
+        states: Sequence[State] = (),
+    ) -> None:
+        """`states` are those of the model: inputs and outputs of what is written."""
+        super().__init__(Path(source.label), {**inputs, **{s.input: s.initial.array() for s in states}})
+        self.source, self.shapes, self.ranks, self.states = source, asked.fixed, ranks, states
 
     def run(self, names: Sequence[str]) -> Values:
         """Write the model with these outputs, and run it."""
@@ -209,6 +221,8 @@ class ExportedSide(OnnxRuntimeSide):
             self.model = Path(folder) / "model.onnx"
             write_as_onnx(self.source.with_outputs(names), self.model, shapes=self.shapes, ranks=self.ranks)
             found = super().run(())
+        for state in self.states:
+            found.pop(state.output, None)
         return {name: found[name] for name in names} if names else found
 
 

@@ -135,6 +135,19 @@ def test_recursion_without_an_end_is_refused() -> None:
         file.module()
 
 
+def test_values_of_nodes_may_be_outputs_also_inside_of_functions() -> None:
+    file = File()
+    file.graph("main", {"x": f32(2)}, [("y", "call f", "x"), ("z", "Neg", "y")], "z")
+    file.graph("f", ["a"], [("p", "TopK", "a", 1, {"sorted": True}), ("q", "TupleGetItem", "p", 0)], "q")
+    assert [n.outputs for n in file.source().nodes()] == [("Default/y",), ("Default/z",), ("Default/p",)]
+    module = file.source().with_outputs(["Default/p.1", "Default/y"]).read()
+    found = run_graph(module, {"x": X})
+    assert list(found) == ["output0", "Default/p.1", "Default/y"]
+    assert (found["Default/p.1"], found["Default/y"]) == (0, 1)
+    with pytest.raises(ModelError, match="nowhere: it cannot be an output"):
+        file.source().with_outputs(["Default/r"]).read()
+
+
 # -- branches ----------------------------------------------------------------------------------------------------------
 
 

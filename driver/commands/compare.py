@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     from planish.comparison import BUDGET, ExportedSide, OnnxRuntimeSide, PlanishSide, ReferenceSide, compare
     from planish.frontend import open_model
     from planish.ir.errors import PlanishError
+    from planish.ir.state import states_of
     from planish.shapes import read_general
 
     reading = reading_of(arguments)
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif is_onnx(arguments.model, reading):
         against = OnnxRuntimeSide(arguments.model, inputs)
     else:
-        against = ExportedSide(source, inputs, asked, ranks)
+        against = ExportedSide(source, inputs, asked, ranks, states_of(module))
     with progress(f"comparing {arguments.model.name}") as say:
         result = compare(
             source,
@@ -125,12 +126,16 @@ def random_inputs(module: Module, asked: Shapes) -> dict[str, np.ndarray]:
     tensor of numbers, or whose rank is unknown."""
     from planish._selftest import value_range
     from planish.ir.errors import PlanishError
+    from planish.ir.state import states_of
     from planish.ir.types import DTYPES, TensorType
     from planish.runtime.manifest import Port
     from planish.runtime.selftest import seeded_input
 
     found: dict[str, np.ndarray] = {}
+    kept = {s.input for s in states_of(module)}  # the model's own
     for i, p in enumerate(module.main.params):
+        if p.name in kept:
+            continue
         t = p.type
         if not isinstance(t, TensorType) or t.shape is None or t.dtype == "string" or DTYPES[t.dtype].bits < 8:
             raise PlanishError(f"compare: input {p.name}: no random values of type {t}: give --inputs FILE.npz")

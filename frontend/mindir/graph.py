@@ -58,6 +58,7 @@ class Interpreter:
         self._weights: dict[str, Item] = {}
         self._frames: list[Frame] = []
         self._latest: dict[str, Datum] = {}
+        self._outside: dict[str, Datum] = {}  # by label, of nodes outside of branches and loops
         self._active: dict[str, list[int]] = {}
         self._refused: set[str] = set()
         self._evaluated = 0
@@ -293,6 +294,8 @@ class Interpreter:
             finally:
                 self.path = outer
         self._latest[node.output] = frame.values[node.output]
+        if not self.branches.depth:
+            self._outside[label] = frame.values[node.output]
 
     def _operator(self, node: NodeProto) -> str:
         return self.flow.operator(node) or "call"
@@ -328,8 +331,9 @@ class Interpreter:
     # -- the model ---------------------------------------------------------------------------------------------------
 
     def main(self, given: Sequence[Datum], more: Sequence[str]) -> tuple[Datum, list[Datum]]:
-        """The results of the model, and the values of nodes of its main graph by label. Raises `Broken` if nodes could
-        not be read, which are noted then."""
+        """The results of the model, and the values of nodes by label: those that are in no branch or loop; where a
+        function is called several times, in its last call. Raises `Broken` if nodes could not be read (they are noted
+        then)."""
         graph = self.model.graph
         frame = Frame(graph)
         self._frames.append(frame)
@@ -337,19 +341,20 @@ class Interpreter:
         for node in graph.nodes:
             self.evaluate(frame, node)
         results = tuple(self.value(o.name) for o in graph.outputs)
-        return results[0] if len(results) == 1 else results, [self._inside(frame, name) for name in more]
+        return results[0] if len(results) == 1 else results, [self._inside(name) for name in more]
 
-    def _inside(self, frame: Frame, name: str) -> Datum:
-        for node in frame.graph.nodes:
-            label = self.labels.node(node)
-            if name == label or name.startswith(f"{label}."):
-                datum = self._whole(frame.values.get(node.output))
-                for index in name[len(label) + 1 :].split(".") if name != label else ():
-                    if not isinstance(datum, tuple) or not index.isdecimal() or int(index) >= len(datum):
-                        raise ModelError(f"{self.a.label}: node {label} has no result {name}")
-                    datum = datum[int(index)]
-                return datum
-        raise ModelError(f"{self.a.label}: {name} is computed in a function, or nowhere: it cannot be an output")
+    def _inside(self, name: str) -> Datum:
+        label, _, rest = (name, "", "") if name in self._outside else name.rpartition(".")
+        if label not in self._outside:
+            raise ModelError(
+                f"{self.a.label}: {name} is computed in a branch or loop, or nowhere: it cannot be an output"
+            )
+        datum = self._whole(self._outside[label])
+        if not rest:
+            return datum
+        if not isinstance(datum, tuple) or not rest.isdecimal() or int(rest) >= len(datum):
+            raise ModelError(f"{self.a.label}: node {label} has no result {name}")
+        return datum[int(rest)]
 
 
 __all__ = ["Frame", "Interpreter"]
