@@ -33,7 +33,7 @@ def _file(tmp_path: Path, data: bytes) -> Path:
         (b"", r"m\.onnx: the file is empty"),
         (b"<!DOCTYPE html><html></html>", r"m\.onnx: expected an ONNX model, got an HTML or XML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", r"a Git LFS pointer.*`git lfs pull`"),
-        (b"PK\x03\x04rest", r"a ZIP archive \(perhaps a PyTorch checkpoint\)"),
+        (b"PK\x03\x04rest", r"expected a zip archive as PyTorch writes it, got a damaged one"),
         (b"\x1f\x8brest", r"gzip data"),
         (b'{"graph": {}}', r"got JSON"),
         (b"hello, this is plain text", r"expected an ONNX model \(protobuf\), got something else"),
@@ -50,7 +50,7 @@ def test_files_that_are_no_model(tmp_path: Path, data: bytes, message: str) -> N
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no\.onnx: no such file"):
         read_model(tmp_path / "no.onnx")
-    with pytest.raises(ModelError, match=r"got a folder; name the \.onnx file in it"):
+    with pytest.raises(ModelError, match=r"config\.json: no such file: expected a Hugging Face folder"):
         read_model(tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_unsupported_types_are_listed_with_the_nodes() -> None:
     model = make(
         [node("Relu", ["x"], name="r"), node("Foo", ["y"], ["z"])], {"x": info("x", [2], TensorProto.COMPLEX64)}
     )
-    with pytest.raises(UnsupportedError, match=r'"x" +\(input\) +element type COMPLEX64') as caught:
+    with pytest.raises(UnsupportedError, match=r'"r" +ai.onnx.Relu +17 +arithmetic on complex') as caught:
         read_onnx(model)
     assert "ai.onnx.Foo" in str(caught.value)
 

@@ -31,10 +31,10 @@ def test_a_key_depends_on_content_options_and_sources(tmp_path: Path, monkeypatc
     assert key_of(model, out, {"opt": 3}) != key
 
 
-def test_models_with_external_data_and_what_is_no_file_have_no_key(tmp_path: Path) -> None:
+def test_models_with_external_data_and_what_is_not_there_have_no_key(tmp_path: Path) -> None:
     model = tmp_path / "a.onnx"
     model.write_bytes(b"..j\x14\n\x08location\x12\x08data.bin")
-    for path in (model, tmp_path, tmp_path / "absent.onnx"):
+    for path in (model, tmp_path / "absent.onnx"):
         assert key_of(path, tmp_path / "out.so", {}) is None
 
 
