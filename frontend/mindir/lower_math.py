@@ -13,7 +13,7 @@ Build: TypeAlias = Callable[[Call, Item], Item]
 
 # -- one operand -------------------------------------------------------------------------------------------------------
 
-_SAME = {"Abs": "Abs", "Neg": "Neg", "Sign": "Sign"}
+_SAME = {"Neg": "Neg", "Sign": "Sign"}
 _ROUND = {"Ceil": "Ceil", "Floor": "Floor", "Rint": "Round"}
 _FLOATING = {
     "ACos": "Acos", "AcosExt": "Acos", "Acosh": "Acosh", "AcoshExt": "Acosh", "Asin": "Asin", "AsinExt": "Asin",
