@@ -6,6 +6,7 @@ tests/data/huggingface has small folders and transformers' outputs; test_models.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 import planish
+from planish._results import key_of
+from planish.cli import main
 from planish.frontend import Reading, open_model, read_model
 from planish.frontend.checkpoints import read_checkpoint
 from planish.ir.core import Module
@@ -144,6 +147,7 @@ def test_old_configurations_name_rotary_embeddings_in_their_way(tmp_path: Path) 
 
 def test_a_folder_of_sentence_transformers_gives_embeddings(tmp_path: Path) -> None:
     folder = copied("bert", tmp_path)
+    change_config(folder, architectures=["BertForMaskedLM"])  # as it was trained; the head is not there
     kinds = ["Transformer", "Pooling", "Dense", "Normalize"]
     paths = ["", "1_Pooling", "2_Dense", "3_Normalize"]
     modules = [{"type": f"sentence_transformers.models.{k}", "path": p} for k, p in zip(kinds, paths, strict=True)]
@@ -188,3 +192,36 @@ def test_the_nodes_are_the_modules_and_can_be_outputs() -> None:
     module = source.with_outputs([query.name]).read()
     assert module.main.result_names[-1] == query.name
     assert module.attributes["architecture"] == "BertModel"
+
+
+def test_a_folder_is_found_again_until_it_changes(tmp_path: Path) -> None:
+    folder = copied("bert", tmp_path)
+
+    def key(**options: object) -> str | None:
+        return key_of(folder, tmp_path / "net.so", options)
+
+    first = key(graph="")
+    assert first is not None and key(graph="") == first
+    assert key(graph="decode") != first
+    change_config(folder, hidden_act="relu")
+    second = key(graph="")
+    assert second != first
+    os.utime(folder / "model.safetensors", ns=(1, 1))
+    assert key(graph="") not in (first, second)
+
+
+def test_the_command_line_takes_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(DATA / "vit")]) == 0
+    assert "nodes, it compiles" in capsys.readouterr().out
+    assert main(["inspect", str(DATA / "llama"), "--graph", "decode"]) == 0
+    shown = capsys.readouterr().out
+    assert "past_key_values.1.value" in shown and "batchx2xpast + 1x4" in shown
+    assert main(["inspect", str(DATA / "llama"), "--graph", "train"]) == 1
+    assert "expected a graph among prefill, decode" in capsys.readouterr().err
+
+
+def test_pictures_of_any_size_are_a_note(tmp_path: Path) -> None:
+    folder = copied("resnet", tmp_path)
+    (folder / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 64}, "crop_size": 32}')
+    assert "--shape pixel_values=1,3,32,32" in read_model(folder).attributes["notes"][0]
+    assert not read_model(folder, shapes={"pixel_values": (1, 3, 32, 32)}).attributes["notes"]

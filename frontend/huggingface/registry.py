@@ -47,10 +47,6 @@ class Architecture(ABC):
     def build(self, n: Net, graph: str) -> dict[str, Item]:
         """The outputs of a graph by name."""
 
-    def dimensions(self) -> dict[str, int]:
-        """What a folder's other files (`preprocessor_config.json`) need to know: nothing."""
-        return {}
-
 
 A = TypeVar("A", bound=type[Architecture])
 _KNOWN: dict[str, type[Architecture]] = {}
@@ -84,11 +80,12 @@ _BARE = {
 }  # fmt: skip
 
 
-def choose(config: Config) -> Architecture:
-    """The architecture that a configuration names. Raises `UnsupportedError`, listing the known ones, for others."""
+def choose(config: Config, bare: bool = False) -> Architecture:
+    """The architecture that a configuration names; with `bare` that model without a head. Raises `UnsupportedError`,
+    listing the known ones, for others."""
     named = [str(name) for name in config.items("architectures", default=[])]
     kind = config.text("model_type", default="")
-    if not named and kind in _BARE:
+    if (bare or not named) and kind in _BARE:
         named = [_BARE[kind]]
     table = known()
     name = next((n for n in named if n in table), None)

@@ -16,6 +16,7 @@ from .folder import Folder, open_folder, read_weights
 from .layers import Net
 from .registry import choose, choose_graph
 from .sentence import sentence_embedding
+from .vision import size_note
 from .weights import Weights
 
 
@@ -29,7 +30,9 @@ class HuggingFaceSource:
         reading = reading or Reading()
         self.folder: Folder = open_folder(path)
         self.label = self.folder.label
-        self.model = choose(self.folder.config)
+        # What comes behind the network in folders of sentence-transformers reads its states, whatever head it was
+        # trained with.
+        self.model = choose(self.folder.config, bare=bool(self.folder.modules))
         self.graph = choose_graph(self.model, reading.graph, self.label)
         self._tensors: Mapping[str, ConstantData] | None = None
         self._more: tuple[str, ...] = ()
@@ -53,10 +56,13 @@ class HuggingFaceSource:
         """The graph. The module's attributes hold name, architecture, graph, source and notes."""
         outputs: list[str] = []
         notes: list[str] = []
+        free = {port.name for port in self.model.inputs(self.graph) if "height" in (port.shape or ())}
 
         def build(assembly: Assembly) -> list[Item]:
             net, found = self._build(assembly)
             notes[:] = self._finish(net.weights)
+            if "height" not in (shapes or {}):
+                notes.extend(size_note(self.folder.model, name) for name in free - set(shapes or {}))
             outputs[:] = [*found, *self._more]
             return [*found.values(), *(net.values[name] for name in self._more)]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 from ...ir.expr import Dim
 from ..assembly import Input, Item
-from .config import Config
+from .config import Config, read_config
 from .layers import Net, conv
 
 
@@ -32,6 +35,16 @@ def image_input(config: Config, batch: str = "batch") -> Input:
     return Input("pixel_values", "f32", (batch, channels, *image_size(config)))
 
 
+def size_note(folder: Path, name: str) -> str:
+    """What to tell who compiles for pictures of any size; `name` is the input's."""
+    place = folder / "preprocessor_config.json"
+    config = read_config(place) if place.is_file() else Config({}, str(place))
+    given = config.raw("crop_size", "size")
+    sides = cast("dict[str, object]", given) if isinstance(given, dict) else {"height": given}
+    side = next((v for key in ("height", "shortest_edge") if isinstance(v := sides.get(key), int)), 224)
+    return f"made for pictures of any size; for one size, code is faster: --shape {name}=1,3,{side},{side}"
+
+
 def patches(n: Net, name: str, x: Item, config: Config, hidden: int, bias: bool = True) -> Item:
     """Patches of pictures through one product each: [batch, patches, hidden]."""
     height, width = patch_size(config)
@@ -55,4 +68,4 @@ def repeated(n: Net, name: str, row: Item, batch: Dim, hidden: int) -> Item:
     return n.leaf(name, "Expand", lambda: n.a.op("Expand", n.a.op("Reshape", row, [1, 1, hidden]), [batch, 1, hidden]))
 
 
-__all__ = ["image_input", "image_size", "patch_count", "patches", "repeated"]
+__all__ = ["image_input", "image_size", "patch_count", "patches", "repeated", "size_note"]

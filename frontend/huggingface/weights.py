@@ -11,7 +11,7 @@ from ..text import quote
 
 _MOST_SHOWN = 8
 # Tensors that older checkpoints hold and every model computes by itself.
-_BUFFERS = ("position_ids", "num_batches_tracked", "inv_freq", "masked_bias", "attn.bias", "token_type_ids",
+_BUFFERS = ("position_ids", "num_batches_tracked", "inv_freq", "masked_bias", ".attn.bias", "token_type_ids",
             "original_inv_freq")  # fmt: skip
 _OLD_NAMES = {"weight": "gamma", "bias": "beta"}  # of layer normalisations that came from TensorFlow
 
