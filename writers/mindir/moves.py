@@ -273,10 +273,16 @@ def gather_nd(net: Net, op: indexing.GatherND) -> Ref:
 
 
 @lowers(indexing.ScatterElements)
-def scatter_elements(net: Net, op: indexing.ScatterElements) -> Ref:
-    """TensorScatterElements, which replaces or adds."""
+def scatter_elements(net: Net, op: indexing.ScatterElements) -> Ref | Value:
+    """TensorScatterElements, which replaces or adds; else by whole coordinates."""
     if op.reduction not in ("none", "add"):
-        raise Cannot(f"ScatterElements that takes the {op.reduction}")
+        dims = op.indices.tensor.dims
+        index = counted(net, op.indices, op.x.tensor.dims[op.axis])
+        dtype = index.tensor.dtype
+        places = [index if i == op.axis else net.make(shape.Iota, dims, i, dtype) for i in range(len(dims))]
+        columns = tuple(net.make(shape.Reshape, place, (*dims, 1)) for place in places)
+        table = net.make(shape.Concat, columns, len(dims)) if len(columns) > 1 else columns[0]
+        return net.make(indexing.ScatterND, op.x, table, op.updates, op.reduction)
     index = counted(net, op.indices, op.x.tensor.dims[op.axis])
     refs = (net.of(op.x), net.of(index), net.of(op.updates))
     return net.prim("TensorScatterElements", *refs, op.axis, int(op.reduction == "add"), type=type_of(op))
