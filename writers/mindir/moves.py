@@ -281,7 +281,7 @@ def scatter_elements(net: Net, op: indexing.ScatterElements) -> Ref | Value:
         dtype = index.tensor.dtype
         places = [index if i == op.axis else net.make(shape.Iota, dims, i, dtype) for i in range(len(dims))]
         columns = tuple(net.make(shape.Reshape, place, (*dims, 1)) for place in places)
-        table = net.make(shape.Concat, columns, len(dims)) if len(columns) > 1 else columns[0]
+        table = net.make(shape.Concat, columns, len(dims))
         return net.make(indexing.ScatterND, op.x, table, op.updates, op.reduction)
     index = counted(net, op.indices, op.x.tensor.dims[op.axis])
     refs = (net.of(op.x), net.of(index), net.of(op.updates))
