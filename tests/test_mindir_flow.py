@@ -9,6 +9,7 @@ import pytest
 from _mindir_graphs import File, U, f32
 
 from planish.compile import compile_file
+from planish.frontend.mindir.flow import in_cycles
 from planish.frontend.mindir.proto import ScalarAbstract, SequenceAbstract, TensorAbstract
 from planish.ir.errors import ModelError, UnsupportedError
 from planish.ir.interp import run_graph
@@ -318,6 +319,14 @@ def nested(file: File) -> None:
     file.graph("end", ["ex", "ei", "en"], [
         ("ex2", "Mul", "ex", scalar(2)), ("ei2", "Add", "ei", whole(1)), ("er", "call header", "ex2", "ei2", "en"),
     ], "er")  # fmt: skip
+
+
+def test_cycles_are_told_from_ways_into_and_out_of_them() -> None:
+    after = {"a": ["b"], "b": ["c", "e"], "c": ["d"], "d": ["b"], "e": ["f"], "f": ["f"], "g": ["a", "e"], "h": []}
+    assert in_cycles(after) == {"b", "c", "d", "f"}
+    chain = {f"n{i}": [f"n{i + 1}"] for i in range(5000)} | {"n5000": []}
+    assert in_cycles(chain) == set()
+    assert in_cycles({**chain, "n5000": ["n1"]}) == chain.keys() - {"n0"}
 
 
 def test_loops_may_be_inside_of_loops() -> None:

@@ -7,7 +7,7 @@ same graph at last. So a call in the last place (a *tail*) is a jump: the caller
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -32,6 +32,8 @@ class Flow:
 
     model: ModelFile
     _tails: dict[str, Tail | None] = field(default_factory=dict[str, "Tail | None"])
+    _successors: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    _loops: dict[frozenset[str], set[str]] = field(default_factory=dict[frozenset[str], set[str]])
 
     @cached_property
     def graphs(self) -> dict[str, GraphProto]:
@@ -82,8 +84,11 @@ class Flow:
     def successors(self, name: str) -> list[str]:
         """The graphs that a graph may call in its last place; none where it returns, or calls what only the run of
         the interpreter knows."""
-        tail = self.tail(self.graphs[name])
-        return [] if tail is None else list(dict.fromkeys(self._targets(self.callee(tail.node))))
+        if name not in self._successors:
+            tail = self.tail(self.graphs[name])
+            found: Iterable[str] = () if tail is None else self._targets(self.callee(tail.node))
+            self._successors[name] = list(dict.fromkeys(found))
+        return self._successors[name]
 
     def _targets(self, name: str) -> Iterable[str]:
         if name in self.graphs:
@@ -107,7 +112,10 @@ class Flow:
 
     def is_loop(self, name: str, stops: frozenset[str]) -> bool:
         """Whether a graph calls itself at last, past none of `stops`."""
-        return any(self.reaches(s, name, stops) for s in self.successors(name))
+        if stops not in self._loops:
+            after = {n: [] if n in stops else self.successors(n) for n in self.graphs}
+            self._loops[stops] = in_cycles(after)
+        return name in self._loops[stops]
 
     def reaches(self, name: str, goal: str, stops: frozenset[str]) -> bool:
         """Whether `name` is `goal`, or calls it at last, past none of `stops`."""
@@ -154,4 +162,43 @@ class Flow:
         return max(common, key=lambda n: (len(certain[n]), n), default=None)
 
 
-__all__ = ["Flow", "Tail"]
+def in_cycles(after: Mapping[str, Sequence[str]]) -> set[str]:
+    """The nodes of a graph from which a way leads back to them. Source: Tarjan's strongly connected components."""
+    order: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    open_: set[str] = set()
+    found: set[str] = set()
+    for root in after:
+        work = [(root, iter(after[root]))] if root not in order else []
+        while work:
+            name, rest = work[-1]
+            if name not in order:
+                order[name] = low[name] = len(order)
+                stack.append(name)
+                open_.add(name)
+            child = next(rest, None)
+            if child is not None:
+                if child not in order:
+                    work.append((child, iter(after[child])))
+                elif child in open_:
+                    low[name] = min(low[name], order[child])
+                continue
+            work.pop()
+            if work:
+                low[work[-1][0]] = min(low[work[-1][0]], low[name])
+            if low[name] == order[name]:
+                found |= _component(name, stack, open_, after)
+    return found
+
+
+def _component(name: str, stack: list[str], open_: set[str], after: Mapping[str, Sequence[str]]) -> set[str]:
+    """Take a component that ends with `name` from the stack; give it if it is a cycle."""
+    members = {stack.pop()}
+    while name not in members:
+        members.add(stack.pop())
+    open_ -= members
+    return members if len(members) > 1 or name in after[name] else set()
+
+
+__all__ = ["Flow", "Tail", "in_cycles"]
