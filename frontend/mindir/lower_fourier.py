@@ -71,7 +71,7 @@ def _axes(call: Call) -> tuple[list[int], list[int | None]]:
         sizes, axes = call.optional_ints("s"), call.ints("dim", (-2, -1))
     else:
         sizes, axes = call.optional_ints("n"), call.ints("dim", (-1,))
-    points = [None] * len(axes) if sizes is None else [s if s > 0 else None for s in sizes]
+    points: list[int | None] = [None] * len(axes) if sizes is None else [s if s > 0 else None for s in sizes]
     return [axis_of(call, a, dims, "dim") for a in axes], points
 
 

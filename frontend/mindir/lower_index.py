@@ -277,7 +277,7 @@ def scatter(call: Call) -> Item:
     """One update along `dim` for every index."""
     x = call.tensor(0)
     axis = axis_of(call, call.integer("dim"), rank(call, x), "dim")
-    reduction = "add" if call.name == "ScatterAddExt" else _REDUCTION[call.word("reduce", _REDUCE)]
+    reduction = "add" if "ScatterAdd" in call.name else _REDUCTION[call.word("reduce", _REDUCE)]
     return scatter_elements(call, x, call.tensor("index"), call.item(call.datum("src"), x), axis, reduction)
 
 
