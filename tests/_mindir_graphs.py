@@ -12,6 +12,7 @@ from planish.frontend.mindir.proto import (
     PRIMITIVE_FUNCTION,
     Abstract,
     Attribute,
+    Closure,
     GraphProto,
     ModelFile,
     Monad,
@@ -67,8 +68,8 @@ class File:
         keys: Mapping[str, str] | None = None,
     ) -> None:
         """A graph. A node is (result, operator, inputs ..., perhaps a dictionary of attributes); the operator is a
-        primitive, or "call NAME" for a graph or a value that is a function. `keys` are inputs that stand for
-        parameters."""
+        primitive, or "call NAME" for a graph or a value that is a function ("make NAME": one that gives a function).
+        `keys` are inputs that stand for parameters."""
         types = (
             dict(inputs) if isinstance(inputs, Mapping) else dict.fromkeys(inputs, cast("Abstract", UnknownAbstract()))
         )
@@ -97,13 +98,15 @@ class File:
             if isinstance(given, text):
                 given = str(given)
             nodes.append(NodeProto((), names[-1], names[-1], "Constant", {"value": Attribute("value", "", given)}))
-        if operator.startswith("call "):
-            target = operator.removeprefix("call ")
+        abstract: Abstract = UnknownAbstract()
+        if operator.startswith(("call ", "make ")):
+            target = operator[5:]
+            abstract = Closure(("?",)) if operator.startswith("make ") else abstract
         else:
             target = f"{operator}:{len(self.primitives)}"
             kind = PRIMITIVE if attributes else PRIMITIVE_FUNCTION
             self.primitives[target] = Primitive(target, operator, attributes, kind)
-        nodes.append(NodeProto(tuple(names), output, output, f"REF::{target}", {}, scope=f"Default/{output}"))
+        nodes.append(NodeProto(tuple(names), output, output, f"REF::{target}", {}, f"Default/{output}", abstract))
         return nodes
 
     def model(self) -> ModelFile:

@@ -203,6 +203,22 @@ def test_branches_may_give_tuples_with_numbers_in_them() -> None:
     np.testing.assert_array_equal(file.run(x=X, c=np.array(True))[0], X[None] * 2)
 
 
+def test_branches_may_give_functions() -> None:
+    file = File()
+    file.graph("main", {"x": f32(2), "c": BOOL}, [
+        ("f", "Partial", "p", "x"), ("g", "Partial", "q", "x"), ("h", "Switch", "c", "f", "g"),
+        ("k", "make h"), ("y", "call k", scalar(3)), ("z", "call k", scalar(5)), ("r", "MakeTuple", "y", "z"),
+    ], "r")  # fmt: skip
+    file.graph("p", ["px"], [("p2", "Mul", "px", "px"), ("pf", "Partial", "plus", "p2")], "pf")
+    file.graph("q", ["qx"], [("qf", "Partial", "minus", "qx")], "qf")
+    file.graph("plus", ["a", "b"], [("ab", "Add", "a", "b")], "ab")
+    file.graph("minus", ["d", "e"], [("de", "Sub", "d", "e")], "de")
+    for value, first, second in ((True, X * X + 3, X * X + 5), (False, X - 3, X - 5)):
+        y, z = file.run(x=X, c=np.array(value))
+        np.testing.assert_array_equal(y, first)
+        np.testing.assert_array_equal(z, second)
+
+
 def test_a_layer_is_chosen_by_its_index() -> None:
     file = File()
     file.graph("main", {"x": f32(2), "i": I32}, [

@@ -61,6 +61,14 @@ class Either:
 
 
 @dataclass(frozen=True, eq=False)
+class Later:
+    """The function that a call gives, where the call is made when the function is called."""
+
+    function: Datum
+    arguments: tuple[Datum, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Opaque:
     """A value that only primitives which know it can use: names of classes, functions of shapes ..."""
 
@@ -80,7 +88,7 @@ class Broken(Exception):
 
 
 Datum: TypeAlias = """(
-    Item | int | float | bool | str | Expr | DType | Monad | Parameter | Function | Either | Opaque
+    Item | int | float | bool | str | Expr | DType | Monad | Parameter | Function | Either | Later | Opaque
     | tuple[Datum, ...] | dict[str, Datum] | Broken | None
 )"""
 
@@ -123,7 +131,7 @@ def described(datum: Datum) -> str:
             return f"parameter {datum.name}"
         case Function():
             return f"function {datum.name}"
-        case Either():
+        case Either() | Later():
             return "a function chosen by a condition"
         case Opaque():
             return f"a {type(datum.value).__name__}"
@@ -139,7 +147,7 @@ def holds_function(datum: Datum) -> bool:
     """Whether a datum is a function, or a tuple with one in it."""
     if isinstance(datum, tuple):
         return any(map(holds_function, datum))
-    return isinstance(datum, Function | Either)
+    return isinstance(datum, Function | Either | Later)
 
 
 def flattened(datum: Datum) -> Sequence[Datum]:
@@ -156,6 +164,7 @@ __all__ = [
     "Function",
     "Item",
     "Jump",
+    "Later",
     "Monad",
     "Opaque",
     "Parameter",

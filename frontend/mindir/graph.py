@@ -15,7 +15,7 @@ from ...ir.errors import ModelError
 from ..assembly import Assembly, Item, Unsupported
 from .branches import Branches, Plans
 from .checks import MAX_NODES
-from .data import Broken, Datum, Either, Function, Jump, Parameter, from_value, tensor_constant
+from .data import Broken, Datum, Either, Function, Jump, Later, Parameter, from_value, tensor_constant
 from .flow import Flow
 from .loops import Loops, Purpose
 from .names import Labels
@@ -210,6 +210,8 @@ class Interpreter:
         """One call, up to the call that it ends with."""
         if isinstance(function, Either):
             return self.branches.either(function, given)
+        if isinstance(function, Later):
+            return Jump(self.apply(function.function, function.arguments), given)
         if not isinstance(function, Function):
             raise Unsupported("a call of something that is no function")
         given = (*function.arguments, *given)
@@ -314,6 +316,10 @@ class Interpreter:
         given = [self.value(n) for n in node.inputs]
         if isinstance(function, Function) and isinstance(function.target, Primitive):
             return self.lower(function.target, (*function.arguments, *given), self.labels.node(node), node)
+        if isinstance(function, Either) and isinstance(node.abstract, Closure):
+            # Functions do not leave a branch: each is made where it is called, in a branch by the same condition.
+            then, otherwise = (Later(side, tuple(given)) for side in (function.then, function.otherwise))
+            return Either(function.condition, then, otherwise)
         return self.apply(function, given)
 
     def lower(self, target: Primitive, given: Sequence[Datum], label: str, node: NodeProto | None) -> Datum:
