@@ -20,7 +20,7 @@ from ..text import quote
 from . import aten
 from .aten.base import LOWERINGS, Build, Lowering
 from .aten.views import COPIES, VIEWS, back
-from .program import Graph, Node, Program, Ref
+from .program import Graph, Node, Program, Ref, walk
 
 ONNX_ROUTE = "export the module with torch.onnx.export(..., dynamo=True) and compile the ONNX file"
 _IGNORED = frozenset(
@@ -88,7 +88,7 @@ class Lowerer:
         self.build = Build(assembly)
         self.build.call = self.subgraph
         self.values: dict[str, Any] = {}
-        self.mutates = any(in_place(node.target) for node in program.graph.nodes)
+        self.mutates = any(in_place(node.target) for node in walk(program.graph))
 
     def run(self, more: Sequence[str] = ()) -> list[Item]:
         """The results of the program, and values by name."""
@@ -147,7 +147,7 @@ class Lowerer:
                 except Unsupported as e:
                     self.a.refuse(node.name, node.target, e)
                     self._bind(node.outputs, None, values, missing=True)
-                except (TypeError, ValueError, AssertionError, IndexError, KeyError, AttributeError) as e:
+                except (TypeError, ValueError, AssertionError, LookupError, AttributeError, ArithmeticError) as e:
                     # Arguments of a form that the lowering does not know.
                     if isinstance(e, PlanishError):
                         raise
@@ -299,17 +299,10 @@ def _names(outputs: Sequence[object]) -> list[str]:
 def unsupported(program: Program) -> list[str]:
     """The operators of a program, branches included, that have no lowering."""
     found: set[str] = set()
-
-    def visit(graph: Graph) -> None:
-        for node in graph.nodes:
-            name = functional(node.target) if in_place(node.target) else node.target
-            if name not in LOWERINGS and node.target not in LOWERINGS and node.target not in _IGNORED:
-                found.add(node.target)
-            for argument in (*node.inputs.values(), *node.args):
-                if isinstance(argument, Graph):
-                    visit(argument)
-
-    visit(program.graph)
+    for node in walk(program.graph):
+        name = functional(node.target) if in_place(node.target) else node.target
+        if name not in LOWERINGS and node.target not in LOWERINGS and node.target not in _IGNORED:
+            found.add(node.target)
     return sorted(found)
 
 

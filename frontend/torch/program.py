@@ -6,6 +6,7 @@ and `Graph` for the branches of control flow. Element types have planish's names
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...ir.constants import ConstantData
@@ -44,6 +45,15 @@ class Graph:
     results: list[object]
 
 
+def walk(graph: Graph) -> Iterator[Node]:
+    """All nodes of a graph and of the branches inside of it."""
+    for node in graph.nodes:
+        yield node
+        for argument in (*node.inputs.values(), *node.args):
+            if isinstance(argument, Graph):
+                yield from walk(argument)
+
+
 @dataclass(frozen=True)
 class Port:
     """A user's input: a tensor, or (`shape` None) a number of type i64 that may be used as a size. `value` is set for
@@ -78,4 +88,4 @@ class Program:
     sha256: str = ""
 
 
-__all__ = ["DROPPED", "Graph", "Node", "Port", "Program", "Ref"]
+__all__ = ["DROPPED", "Graph", "Node", "Port", "Program", "Ref", "walk"]

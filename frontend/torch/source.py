@@ -14,7 +14,7 @@ from .. import SourceNode
 from ..assembly import Assembly, Input, Item, assembled, input_types
 from ..text import quote
 from .lower import Lowerer, changed_inputs, in_place
-from .program import Program, Ref
+from .program import Program, Ref, walk
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -56,7 +56,7 @@ class TorchSource:
     @property
     def mutates(self) -> bool:
         """Whether the program changes tensors in place."""
-        return any(in_place(node.target) for node in self._program.graph.nodes)
+        return any(in_place(node.target) for node in walk(self._program.graph))
 
     def unranked(self) -> list[str]:
         """Programs know the ranks of all inputs."""

@@ -153,4 +153,11 @@ exported("a negative size", "size", _set(*_GRAPH, "tensor_values", "x", "sizes",
 exported("an unknown element type", "element type", _set(*_GRAPH, "tensor_values", "x", "dtype", value=77))
 exported("weights that are missing", "missing", _set(
     "graph_module", "signature", "input_specs", 0, "parameter", "parameter_name", value="none"))  # fmt: skip
+exported("a split into too many parts", "too many", _set(*_GRAPH, "nodes", value=[
+    node("full.default", "f", size=[1 << 40], fill_value=1.0), node("split.Tensor", "y", self="f", split_size=1)]))  # fmt: skip
+exported("an identity that is too large", "too many", _set(*_GRAPH, "nodes", value=[
+    node("tril_indices.default", "y", row=1 << 30, col=1 << 30)]))  # fmt: skip
+exported("a power that is too large", "64 bits|too large|OverflowError", _set(*_GRAPH, "nodes", value=[
+    {"target": "_operator.pow", "inputs": [{"name": k, "arg": {"as_int": 1 << 30}} for k in "ab"],
+     "outputs": [{"as_sym_int": {"as_name": "n"}}], "metadata": {}}, *_NODES]))  # fmt: skip
 exported("too few arguments", "arguments", _set(*_GRAPH, "nodes", 0, "inputs", value=[]))

@@ -29,6 +29,7 @@ LOWERINGS: dict[str, Lowering] = {}
 """By `aten.add.Tensor`."""
 ONNX_TYPES = {name: number for number, name in DTYPE_NAMES.items()}
 _LAST = (1 << 63) - 1
+_MOST = 1 << 16  # things that are written out one by one
 _RANKS = {"bool": 0, "uint": 1, "int": 1, "float": 2, "float8": 2, "complex": 3}
 
 
@@ -315,6 +316,13 @@ def _quotient(above: list[Dim], below: list[Dim]) -> Dim | None:
     return None
 
 
+def few(count: int, what: str) -> int:
+    """`count`, if so many things can be written out one by one."""
+    if count > _MOST:
+        raise Unsupported(f"{what}: {count} are too many to write out")
+    return count
+
+
 def pair(values: int | Sequence[int], count: int) -> list[int]:
     """One number for each of `count` dimensions: PyTorch takes one for all."""
     listed = [values] if isinstance(values, int) else list(values)
@@ -322,6 +330,6 @@ def pair(values: int | Sequence[int], count: int) -> list[int]:
 
 
 __all__ = [
-    "LOWERINGS", "Build", "Item", "Lowering", "Number", "Operand",  "Unsupported", "aten", "kind_of", "pair",
+    "LOWERINGS", "Build", "Item", "Lowering", "Number", "Operand",  "Unsupported", "aten", "few", "kind_of", "pair",
     "promoted",
 ]  # fmt: skip

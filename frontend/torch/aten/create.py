@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....ir.expr import Dim, Expr, as_dim
-from .base import Build, Item, Number, Operand, aten
+from .base import Build, Item, Number, Operand, aten, few
 
 
 def _filled(b: Build, size: Sequence[Dim], value: Operand, dtype: str | None) -> Item:
@@ -104,7 +104,7 @@ def arange(b: Build, end: Operand, start: Operand = 0, step: Operand = 1, dtype:
 
 @aten("linspace")
 def linspace(b: Build, start: Number, end: Number, steps: int, dtype: str | None = None) -> Item:
-    values = np.linspace(b.number(start), b.number(end), steps)
+    values = np.linspace(b.number(start), b.number(end), few(steps, "steps"))
     return b.vector(values, dtype or "f32")
 
 
@@ -131,6 +131,7 @@ aten("triu")(_triangle(1))
 
 def _triangle_indices(upper: bool) -> Any:
     def lower(b: Build, row: int, col: int, offset: int = 0, dtype: str | None = None) -> Item:
+        few(row * col, "places")
         found = np.triu_indices(row, offset, col) if upper else np.tril_indices(row, offset, col)
         return b.vector(np.stack(found), dtype or "i64")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ....ir.expr import Dim, as_dim, product
-from .base import Build, Item, Number, Operand, Unsupported, aten
+from .base import Build, Item, Number, Operand, Unsupported, aten, few
 from .pointwise import add, mul
 from .shape import broadcast_tensors
 
@@ -275,7 +275,7 @@ def index_fill(b: Build, x: Item, dim: int, index: Item, value: Operand) -> Item
 def one_hot(b: Build, x: Item, num_classes: int = -1) -> Item:
     if num_classes < 0:
         raise Unsupported("one_hot without a number of classes", "give num_classes")
-    classes = b.a.constant(np.arange(num_classes, dtype=np.int64))
+    classes = b.a.constant(np.arange(few(num_classes, "classes"), dtype=np.int64))
     return b.cast(b.op("Equal", b.unsqueeze(x, b.rank(x)), classes), "i64")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Build, Item, Unsupported, aten, pair
+from .base import Build, Item, Unsupported, aten, few, pair
 from .reduce import reduced
 
 Sizes = int | Sequence[int]
@@ -120,7 +120,7 @@ def _adaptive(kind: str, space: int) -> Any:
 def _pieces(b: Build, reduction: str, x: Item, axis: int, size: int, count: int) -> Item:
     """One dimension in `count` windows, which overlap where the size does not divide."""
     parts: list[Item] = []
-    for i in range(count):
+    for i in range(few(count, "windows")):
         low, high = i * size // count, -(-(i + 1) * size // count)
         parts.append(reduced(b, reduction, b.slice(x, axis, low, high), [axis], True))
     return b.op("Concat", *parts, axis=axis)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from ....ir.expr import Dim, as_dim, as_expr, minimum, product
-from .base import Build, Item, Number, Operand, Unsupported, aten, kind_of
+from .base import Build, Item, Number, Operand, Unsupported, aten, few, kind_of
 
 # -- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -201,8 +201,9 @@ def ranges(size: Dim, wanted: Any, chunks: int | None = None) -> list[tuple[Dim,
     if chunks is not None:
         wanted = max(1, -(-size // chunks))
     step = int(wanted)
-    if step == 0:
+    if step <= 0:
         return [(0, 0)]
+    few(size // step, "parts")
     return [(i, min(i + step, size)) for i in range(0, max(size, 1), step)]
 
 
@@ -222,7 +223,7 @@ def tensor_split(b: Build, x: Item, sections: int, dim: int = 0) -> list[Item]:
     if not isinstance(size, int):
         raise Unsupported("a split of a size that is not known")
     small, more = divmod(size, sections)
-    return split(b, x, split_sizes=[small + (i < more) for i in range(sections)], dim=dim)
+    return split(b, x, split_sizes=[small + (i < more) for i in range(few(sections, "parts"))], dim=dim)
 
 
 @aten("tensor_split.indices")
@@ -239,7 +240,7 @@ def unbind(b: Build, x: Item, dim: int = 0) -> list[Item]:
     if not isinstance(size, int):
         raise Unsupported("unbind of a size that is not known", "export it with a fixed size")
     rest = [d for i, d in enumerate(b.shape(x)) if i != at]
-    return [b.reshape(b.slice(x, at, i, i + 1), rest) for i in range(size)]
+    return [b.reshape(b.slice(x, at, i, i + 1), rest) for i in range(few(size, "slices"))]
 
 
 @aten("slice_scatter")
@@ -311,7 +312,9 @@ def unfold(b: Build, x: Item, dimension: int, size: int, step: int) -> Item:
     at = b.axis(dimension, b.rank(x))
     count = as_dim((as_expr(b.shape(x)[at]) - size) // step + 1)
     start = b.op("Range", b.tensor(0, "i64"), b.tensor(count, "i64"), b.tensor(1, "i64"))
-    places = b.op("Add", b.unsqueeze(b.op("Mul", start, b.tensor(step, "i64")), 1), b.vector(range(size)))
+    places = b.op(
+        "Add", b.unsqueeze(b.op("Mul", start, b.tensor(step, "i64")), 1), b.vector(range(few(size, "elements")))
+    )
     parts = b.op("Gather", x, places, axis=at)
     rank = b.rank(parts)
     return b.permute(parts, [*(i for i in range(rank) if i != at + 1), at + 1])
@@ -475,6 +478,7 @@ def im2col(
     if not isinstance(channels, int) or kind_of(b.dtype(x)) != "float":
         raise Unsupported("unfold of channels whose number is not known")
     dtype = b.dtype(x)
+    few(kh * kw * channels, "filters")
     ones = np.eye(kh * kw, dtype=np.float32).reshape(1, kh * kw, 1, kh, kw)
     filters = np.tile(ones, (channels, 1, 1, 1, 1)).reshape(channels * kh * kw, 1, kh, kw)
     weight = b.cast(b.a.constant(filters), dtype)

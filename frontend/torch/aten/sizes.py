@@ -91,6 +91,13 @@ _NUMBERS: dict[str, Any] = {
 }
 
 
+def bounded(value: Any) -> Any:
+    """A number of at most 64 bits: larger ones are no sizes."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise Unsupported("a size of more than 64 bits")
+    return value
+
+
 def _arithmetic(name: str) -> Any:
     def lower(b: Build, a: Any, other: Any) -> Any:
         if isinstance(a, Item) or isinstance(other, Item):
@@ -103,7 +110,7 @@ def _arithmetic(name: str) -> Any:
             if isinstance(a, float) or isinstance(other, float):
                 raise Unsupported("a size times a number that is not whole", "export it with a fixed size")
             return simplified(as_expr(as_dim(_FUNCTIONS[name](as_expr(a), as_expr(other)))))
-        return _NUMBERS[name](a, other)
+        return bounded(_NUMBERS[name](a, other))
 
     return lower
 
@@ -134,7 +141,7 @@ def power(b: Build, a: Any, other: Any) -> Any:
         if not isinstance(exponent, int) or not 0 <= exponent <= 8:
             raise Unsupported(f"a size to the power of {exponent}")
         return as_dim(product([as_dim(a)] * exponent))
-    return a**exponent
+    return bounded(a**exponent if abs(exponent) < 64 else math.pow(a, exponent))
 
 
 @aten("truediv.", space="_operator")
