@@ -73,6 +73,13 @@ def test_the_number_of_nonzero_elements_is_a_size() -> None:
     check(proto, {"x": X}, {"x": X * 0}, {"x": X[:1] + 9})
 
 
+def test_outputs_of_a_plan_take_the_shape_of_each_run() -> None:
+    nodes = [helper.make_node("NonZero", ["x"], ["places"]), helper.make_node("Expand", ["x", "shape"], ["y"])]
+    outputs = [value("places", I64), value("y", F32)]
+    proto = model(nodes, [value("x", F32, ["a", "b"])], outputs, shape=np.array([2, 1, 1]))
+    check(proto, {"x": X}, {"x": X[:2]}, {"x": X[:, :1]}, {"x": X})
+
+
 def test_a_shape_may_be_computed_from_data() -> None:
     nodes = [
         helper.make_node("Cast", ["n"], ["whole"], to=I64),

@@ -168,15 +168,21 @@ int32_t planish_output_rank(const planish_context *context, int32_t index) {
                                                         : module->outputs[index].rank;
 }
 
-/* The shape of a plan's output: what came out, or what the symbols that the inputs bind say. */
+/* The shape of a plan's output: what came out, or what the symbols that the inputs bind say; then it has a place of its
+ * own, as the caller may still have memory of another shape bound. */
 static const int64_t *plan_shape(const planish_context *context, int32_t index) {
   const planish_io_spec *spec = &context->module->outputs[index];
   const planish_slot *slot = &context->outputs[index];
-  if (slot->object || slot->bound) return slot->tensor.ndim < 0 ? NULL : slot->shape;
+  if (slot->object || (slot->bound && context->prepared)) return slot->tensor.ndim < 0 ? NULL : slot->shape;
   if (spec->rank < 0) return NULL;
+  int64_t *dims = context->sizes + 2;
+  for (int32_t i = 0; i < index; i++) {
+    int32_t rank = context->module->outputs[i].rank;
+    dims += rank < 0 ? PLANISH_MAX_RANK : rank;
+  }
   for (int32_t d = 0; d < spec->rank; d++)
-    slot->shape[d] = spec->dims[d] >= 0 ? spec->dims[d] : context->symbols[-(spec->dims[d] + 1)];
-  return slot->shape;
+    dims[d] = spec->dims[d] >= 0 ? spec->dims[d] : context->symbols[-(spec->dims[d] + 1)];
+  return dims;
 }
 
 const int64_t *planish_output_shape(const planish_context *context, int32_t index) {
