@@ -145,3 +145,10 @@ def test_primitives_without_lowering_belong_to_a_group() -> None:
     assert kind_of_primitive("DistCommAllReduce").startswith("communication")
     assert kind_of_primitive("Softmax") == "others"
     assert len(functions()) == 758
+
+
+def test_all_nodes_without_lowering_are_listed_in_one_error() -> None:
+    file = File()
+    file.graph("main", {"x0": f32(3)}, [("y", "TanhGrad", "x0", "x0"), ("z", "AdamWeightDecay", "y")], "z")
+    with pytest.raises(UnsupportedError, match=r"2 nodes cannot be compiled(.|\n)*gradients(.|\n)*steps of optimizers"):
+        file.module()

@@ -17,6 +17,7 @@ from .branches import Branches, Plans
 from .checks import MAX_NODES
 from .data import Broken, Datum, Either, Function, Jump, Later, Parameter, from_value, tensor_constant
 from .flow import Flow
+from .kinds import without_lowering
 from .loops import Loops, Purpose
 from .names import Labels
 from .primitive import PRIMITIVES, Call
@@ -310,7 +311,7 @@ class Interpreter:
     def _result(self, node: NodeProto) -> Datum:
         name = self.flow.operator(node)
         if name and name not in PRIMITIVES:
-            reason = "planish has no lowering for this primitive" if known(name) else "a primitive that is not known"
+            reason = without_lowering(name) if known(name) else "a primitive that is not known"
             raise Unsupported(reason, "compute it outside of the model, or export the network without it")
         function = self._callee(node)
         given = [self.value(n) for n in node.inputs]
@@ -326,7 +327,7 @@ class Interpreter:
         """What a primitive gives."""
         name = target.op_type.removeprefix("S-Prim-")
         if name not in PRIMITIVES:
-            raise Unsupported("planish has no lowering for this primitive")
+            raise Unsupported(without_lowering(name))
         abstract = None if node is None else node.abstract
         try:
             return PRIMITIVES[name](Call(self, self.a, target, given, label, abstract))

@@ -50,4 +50,11 @@ def kind_of_primitive(name: str) -> str:
     return next((kind for kind, pattern in _KINDS if re.search(pattern, name)), "others")
 
 
-__all__ = ["kind_of_primitive"]
+def without_lowering(name: str) -> str:
+    """Why a model with this primitive, which has no lowering, cannot be compiled."""
+    kind = kind_of_primitive(name)
+    reason = "planish has no lowering for this primitive"
+    return reason if kind == "others" else f"{reason}; it is one of: {kind}"
+
+
+__all__ = ["kind_of_primitive", "without_lowering"]
