@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -243,8 +244,31 @@ def adaptive_mean(call: Call) -> Datum:
     return _adaptive(call, _dims(call), largest=False)
 
 
+def _places(call: Call, dims: int) -> Item:
+    """Where the largest element of each part is in its image (a flat index): the first of equals."""
+    x = call.tensor(0)
+    shape = call.shape(x)
+    wanted = [known(call, d, "output_size") for d in _target(call, dims, shape)]
+    sizes = [known(call, d, "a size") for d in shape[-dims:]]
+    parts = [_bins(size, count) for size, count in zip(sizes, wanted, strict=True)]
+    image = np.arange(math.prod(sizes)).reshape(sizes)
+    cells = [image[tuple(slice(*bounds) for bounds in cell)].reshape(-1) for cell in itertools.product(*parts)]
+    most = max(len(cell) for cell in cells)
+    # Parts are of different sizes: shorter ones have their first element several times, which is then never the first.
+    table = np.stack([np.pad(cell, (0, most - len(cell)), constant_values=cell[0]) for cell in cells])
+    outer = list(shape[:-dims])
+    values = call.op("Gather", call.op("Reshape", x, [*outer, math.prod(sizes)]), table, axis=len(outer))
+    at = call.op("ArgMax", values, axis=len(outer) + 1, keepdims=0)
+    found = call.op("Gather", table.reshape(-1), call.op("Add", at, np.arange(len(cells)) * most), axis=0)
+    return call.cast(call.op("Reshape", found, [*outer, *wanted]), call.result_types[1].dtype)
+
+
 @primitive("AdaptiveMaxPool1D", "AdaptiveMaxPool2D", "AdaptiveMaxPool3D")
 def adaptive_max(call: Call) -> Datum:
-    """Largest elements of as many parts of an image as are asked for. Their places are not given."""
-    y = _adaptive(call, _dims(call), largest=True)
-    return (y, None) if len(call.result_types) > 1 else y
+    """Largest elements of as many parts of an image as are asked for, and (of known sizes) where they are."""
+    dims = _dims(call)
+    y = _adaptive(call, dims, largest=True)
+    if len(call.result_types) < 2:
+        return y
+    sizes = call.shape(call.tensor(0))[-dims:]
+    return y, _places(call, dims) if all(isinstance(s, int) for s in sizes) else None
