@@ -21,7 +21,7 @@ class Tower:
         self.config = config
         self.hidden = config.integer("hidden_size", default=hidden)
         self.heads = config.integer("num_attention_heads", default=heads)
-        self.count = config.integer("num_hidden_layers", default=12)
+        self.count = config.count("num_hidden_layers", default=12)
         self.inner = config.integer("intermediate_size", default=inner)
         self.epsilon = config.number("layer_norm_eps", default=1e-5)
         self.act = config.text("hidden_act", default="quick_gelu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,8 @@ from ...ir.errors import ModelError, UnsupportedError
 from ..text import quote
 
 _MOST_BYTES = 64 << 20
+_MOST = 1 << 30  # of any size
+_MOST_LAYERS = 4096
 
 
 class Config:
@@ -41,12 +43,18 @@ class Config:
             raise ModelError(f"{self.where}: {names[0]}: expected {what}, got {_shown(value)}")
         return value
 
-    def integer(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number of at least `least`."""
+    def integer(self, *names: str, default: int | None = None, least: int = 1, most: int = _MOST) -> int:
+        """A whole number from `least` to `most`."""
         value: int = self._typed(names, (int,), "a whole number", default)
-        if not least <= value < 1 << 40:
+        if value < least:
             raise ModelError(f"{self.where}: {names[0]}: expected a number of at least {least}, got {value}")
+        if value > most:
+            raise ModelError(f"{self.where}: {names[0]}: expected a number of at most {most}, got {value}")
         return value
+
+    def count(self, *names: str, default: int | None = None) -> int:
+        """A number of layers."""
+        return self.integer(*names, default=default, most=_MOST_LAYERS)
 
     def number(self, *names: str, default: float | None = None) -> float:
         """A real number."""
@@ -67,9 +75,21 @@ class Config:
     def integers(self, *names: str, default: Iterable[int] | None = None) -> list[int]:
         """A list of whole numbers of at least 1."""
         values = self.items(*names, default=default)
-        if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 for v in values):
+        if not all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= _MOST for v in values):
             raise ModelError(f"{self.where}: {names[0]}: expected whole numbers of at least 1, got {_shown(values)}")
         return values
+
+    def stages(
+        self, sizes: str, depths: str, usual: tuple[Sequence[int], Sequence[int]]
+    ) -> tuple[list[int], list[int]]:
+        """Channels and numbers of layers of the stages of a network, one each."""
+        channels, layers = self.integers(sizes, default=usual[0]), self.integers(depths, default=usual[1])
+        if len(channels) != len(layers) or not layers or sum(layers) > _MOST_LAYERS:
+            raise ModelError(
+                f"{self.where}: {sizes}, {depths}: expected one number for each stage, and at most {_MOST_LAYERS} layers, "
+                f"got {_shown(channels)} and {_shown(layers)}"
+            )
+        return channels, layers
 
     def part(self, *names: str) -> Config:
         """An object inside of this one; empty if it is missing."""

@@ -19,9 +19,7 @@ class ConvNext(Architecture):
         super().__init__(name, config)
         self.second = name.startswith("ConvNextV2")
         self.base = "convnextv2" if self.second else "convnext"
-        stages = config.integer("num_stages", default=4)
-        self.sizes = config.integers("hidden_sizes", default=(96, 192, 384, 768))
-        self.depths = config.integers("depths", default=(3, 3, 9, 3))[:stages]
+        self.sizes, self.depths = config.stages("hidden_sizes", "depths", ((96, 192, 384, 768), (3, 3, 9, 3)))
         self.patch = config.integer("patch_size", default=4)
         self.act = config.text("hidden_act", default="gelu")
         self.epsilon = config.number("layer_norm_eps", default=1e-12)

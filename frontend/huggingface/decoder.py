@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...ir.errors import UnsupportedError
 from ..assembly import Item
 from .attention import attend
 from .causal import Causal, Run
@@ -68,10 +69,10 @@ class Decoder(Causal):
         self.hidden = config.integer("hidden_size")
         self.heads = config.integer("num_attention_heads")
         self.shared = config.integer("num_key_value_heads", default=self.heads)
-        self.count = config.integer("num_hidden_layers")
+        self.count = config.count("num_hidden_layers")
         self.inner = config.integer("intermediate_size")
         self.vocabulary = config.integer("vocab_size")
-        self.size = config.integer("head_dim", default=options.head or self.hidden // self.heads)
+        self.size = config.integer("head_dim", default=options.head or self.hidden // self.heads, most=1 << 16)
         self.epsilon = config.number("rms_norm_eps", default=options.epsilon)
         self.act = config.text("hidden_activation", "hidden_act", default=options.act)
         if options.gemma and self.act == "gelu":  # what old configurations say and do not mean
@@ -91,7 +92,11 @@ class Decoder(Causal):
         """The kind of each layer: with a sliding window, or without."""
         given = self.config.items("layer_types", default=[])
         if given:
-            self.config.only("layer_types", given if set(given) <= {_SLIDING, _FULL} else None)
+            if len(given) != self.count or any(kind not in (_SLIDING, _FULL) for kind in given):
+                raise UnsupportedError(
+                    f"{self.config.where}: layer_types: expected {_SLIDING} or {_FULL} for each of {self.count} layers, "
+                    f"got {str(given)[:100]}"
+                )
             return [str(kind) for kind in given]
         every = range(self.count)
         match self.options.windows.split():

@@ -25,7 +25,7 @@ class DistilBert(Architecture):
         super().__init__(name, config)
         self.hidden = config.integer("dim", "hidden_size", default=768)
         self.heads = config.integer("n_heads", "num_attention_heads", default=12)
-        self.count = config.integer("n_layers", "num_hidden_layers", default=6)
+        self.count = config.count("n_layers", "num_hidden_layers", default=6)
         self.inner = config.integer("hidden_dim", default=3072)
         self.act = config.text("activation", default="gelu")
         self.vocabulary = config.integer("vocab_size", default=30522)

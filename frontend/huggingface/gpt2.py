@@ -25,7 +25,7 @@ class GPT2(Causal):
         config.only("add_cross_attention", False)
         self.hidden = config.integer("n_embd", "hidden_size", default=768)
         self.heads = self.shared = config.integer("n_head", "num_attention_heads", default=12)
-        self.count = config.integer("n_layer", "num_hidden_layers", default=12)
+        self.count = config.count("n_layer", "num_hidden_layers", default=12)
         self.inner = config.integer("n_inner", default=4 * self.hidden)
         self.vocabulary = config.integer("vocab_size", default=50257)
         self.longest = config.integer("n_positions", "max_position_embeddings", default=1024)

@@ -21,8 +21,7 @@ class ResNet(Architecture):
         super().__init__(name, config)
         config.only("layer_type", "basic", "bottleneck")
         self.stem = config.integer("embedding_size", default=64)
-        self.sizes = config.integers("hidden_sizes", default=(256, 512, 1024, 2048))
-        self.depths = config.integers("depths", default=(3, 4, 6, 3))
+        self.sizes, self.depths = config.stages("hidden_sizes", "depths", ((256, 512, 1024, 2048), (3, 4, 6, 3)))
         self.act = config.text("hidden_act", default="relu")
         self.is_basic = config.text("layer_type", default="bottleneck") == "basic"
         self.early = config.flag("downsample_in_bottleneck", default=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir.errors import UnsupportedError
+from ...ir.errors import ModelError, UnsupportedError
 from ..assembly import Item
 from .config import Config
 from .layers import Net
@@ -85,7 +85,10 @@ def read_rotary(config: Config, head: int, default_base: float = 10_000.0, kind:
             f"{given.where}: rope_type: expected {', '.join(_KINDS)}, got {scaling!r}: export the model to ONNX, and "
             "compile that"
         )
-    return make(given, base, size, longest)
+    try:
+        return make(given, base, size, longest)
+    except (ArithmeticError, ValueError) as e:
+        raise ModelError(f"{given.where}: expected numbers that {scaling} can be computed with: {e}") from e
 
 
 def _powers(base: float, size: int) -> np.ndarray:
@@ -103,14 +106,14 @@ def _linear(given: Config, base: float, size: int, longest: int) -> Rotary:
 
 def _dynamic(given: Config, base: float, size: int, longest: int) -> Rotary:
     """The base grows when positions go beyond those of training."""
-    factor = given.number("factor")
+    factor, power = given.number("factor"), size / (size - 2)
 
     def grown(n: Net, positions: Item) -> Item:
         a = n.a
         reached = a.op("Add", a.op("ReduceMax", positions, keepdims=0), a.scalar(1, "i64"))
         length = a.op("Cast", a.op("Max", reached, a.scalar(longest, "i64")), to=1)
         stretch = a.op("Sub", a.op("Mul", length, a.scalar(factor / longest, "f32")), a.scalar(factor - 1, "f32"))
-        grown = a.op("Mul", a.op("Pow", stretch, a.scalar(size / (size - 2), "f32")), a.scalar(base, "f32"))
+        grown = a.op("Mul", a.op("Pow", stretch, a.scalar(power, "f32")), a.scalar(base, "f32"))
         powers = -np.arange(0, size, 2, dtype=_F32) / _F32(size)
         return a.op("Pow", grown, a.constant(powers))
 

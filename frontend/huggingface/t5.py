@@ -25,12 +25,14 @@ class T5(EncoderDecoder):
         self.heads = config.integer("num_heads", default=8)
         self.size = config.integer("d_kv", default=64)
         self.inner = config.integer("d_ff", default=2048)
-        self.layers = config.integer("num_layers", default=6)
-        self.count = config.integer("num_decoder_layers", default=self.layers)
+        self.layers = config.count("num_layers", default=6)
+        self.count = config.count("num_decoder_layers", default=self.layers)
         self.vocabulary = config.integer("vocab_size", default=32128)
         self.epsilon = config.number("layer_norm_epsilon", default=1e-6)
-        self.buckets = config.integer("relative_attention_num_buckets", default=32)
-        self.furthest = config.integer("relative_attention_max_distance", default=128)
+        self.buckets = config.integer("relative_attention_num_buckets", default=32, least=4)
+        self.furthest = config.integer(
+            "relative_attention_max_distance", default=128, least=self.buckets + 1, most=1 << 17
+        )
         kind = config.text("feed_forward_proj", default="relu")
         self.gated = kind.startswith("gated-")
         self.act = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")

@@ -21,7 +21,7 @@ class ViT(Architecture):
         super().__init__(name, config)
         self.hidden = config.integer("hidden_size", default=768)
         self.heads = config.integer("num_attention_heads", default=12)
-        self.count = config.integer("num_hidden_layers", default=12)
+        self.count = config.count("num_hidden_layers", default=12)
         self.inner = config.integer("intermediate_size", default=3072)
         self.epsilon = config.number("layer_norm_eps", default=1e-12)
         self.act = config.text("hidden_act", default="gelu")
