@@ -124,12 +124,15 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no layers": (lambda f: change(f, num_hidden_layers=0), "num_hidden_layers: expected a number of at least 1"),
     "a missing field": (lambda f: change(f, vocab_size=None), "vocab_size is missing: expected a whole number"),
     "heads that do not fit": (lambda f: change(f, num_key_value_heads=3), "expected a multiple of 3, got 4"),
-    "layer types": (lambda f: change(f, layer_types=["linear", "linear"]), "layer_types: expected sliding_attention or full_attention for each of 2 layers"),
+    "layer types": (
+        lambda f: change(f, layer_types=["linear", "linear"]),
+        "layer_types: expected sliding_attention or full_attention for each of 2 layers",
+    ),
     "endless layers": (lambda f: change(f, num_hidden_layers=10**9), "num_hidden_layers: expected a number of at most"),
     "heads beyond memory": (lambda f: change(f, head_dim=1 << 40), "head_dim: expected a number of at most"),
     "factors of longrope": (
-        lambda f: change(f, rope_parameters={"rope_type": "longrope", "short_factor": [1], "long_factor": [1, 2, 3]}),
-        "expected numbers that longrope can be computed with",
+        lambda f: change(f, rope_parameters={"rope_type": "longrope", "short_factor": [1], "long_factor": [1, 2]}),
+        "short_factor and long_factor need 2 numbers",
     ),
     "a logarithm of nothing": (
         lambda f: change(f, rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 0}),

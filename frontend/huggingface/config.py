@@ -86,8 +86,8 @@ class Config:
         channels, layers = self.integers(sizes, default=usual[0]), self.integers(depths, default=usual[1])
         if len(channels) != len(layers) or not layers or sum(layers) > _MOST_LAYERS:
             raise ModelError(
-                f"{self.where}: {sizes}, {depths}: expected one number for each stage, and at most {_MOST_LAYERS} layers, "
-                f"got {_shown(channels)} and {_shown(layers)}"
+                f"{self.where}: {sizes}, {depths}: expected one number for each stage, and at most {_MOST_LAYERS} "
+                f"layers, got {_shown(channels)} and {_shown(layers)}"
             )
         return channels, layers
 

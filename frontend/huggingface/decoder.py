@@ -94,8 +94,8 @@ class Decoder(Causal):
         if given:
             if len(given) != self.count or any(kind not in (_SLIDING, _FULL) for kind in given):
                 raise UnsupportedError(
-                    f"{self.config.where}: layer_types: expected {_SLIDING} or {_FULL} for each of {self.count} layers, "
-                    f"got {str(given)[:100]}"
+                    f"{self.config.where}: layer_types: expected {_SLIDING} or {_FULL} for each of {self.count} "
+                    f"layers, got {str(given)[:100]}"
                 )
             return [str(kind) for kind in given]
         every = range(self.count)

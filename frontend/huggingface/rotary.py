@@ -162,6 +162,8 @@ def _longrope(given: Config, base: float, size: int, longest: int) -> Rotary:
     factor = given.number("factor", default=longest / original)
     inferred = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     powers = _powers(base, size)
+    if any(len(given.items(name)) != len(powers) for name in ("short_factor", "long_factor")):
+        raise ValueError(f"short_factor and long_factor need {len(powers)} numbers")
     near, far = (
         (_F32(1) / (np.array(given.items(name), _F32) * powers)).astype(_F32)
         for name in ("short_factor", "long_factor")
