@@ -28,7 +28,7 @@ from ..ir.constants import ConstantData
 from ..ir.core import Graph, Module, Op, Region, Return, Value, Yield
 from ..ir.errors import ModelError, VerifyError
 from ..ir.expr import Dim
-from ..ir.ops.host import If, Loop, fixed_point
+from ..ir.ops.host import Check, If, Loop, fixed_point
 from ..ir.state import State
 from ..ir.types import TensorType, Type
 from .onnx.inputs import Given, read_inputs
@@ -267,9 +267,18 @@ class Assembly:
         values = [self._argument(a) for a in args]
         try:
             op = kind(*values) if types is None else kind(*values, types=types)
-            return [Item(value=r) for r in self.scope.builder.insert(op).results]
+            results = [Item(value=r) for r in self.scope.builder.insert(op).results]
         except VerifyError as e:
             raise self.error(str(e)) from e
+        self.check()
+        return results
+
+    def check(self) -> None:
+        """Insert what must hold of sizes when the model runs (`ir/assume.py`) for what was built so far to be right;
+        operations do it themselves."""
+        zero, nonnegative = self._nodes.conditions.take()
+        if zero or nonnegative:
+            self.scope.builder.insert(Check(zero, nonnegative, f"the sizes do not fit ({self._loc})", loc=self._loc))
 
     def _argument(self, argument: object) -> object:
         if isinstance(argument, Item | ConstantData | np.ndarray):
@@ -373,6 +382,7 @@ class Assembly:
         assert len(results) == len(outputs), f"{len(results)} results for {len(outputs)} names"
         states = [State(name, f"{name}.next", initial) for name, (initial, _) in self._states.items()]
         with self.at("outputs"):
+            self.check()
             values = [self.value(r) for r in results] + [self.value(item) for _, item in self._states.values()]
         self.graph.result_names = [*outputs, *(s.output for s in states)]
         self.graph.body.append(Return(tuple(values)))

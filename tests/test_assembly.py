@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from planish.frontend.assembly import Assembly, Input, Item, Unsupported, assembled
-from planish.ir.errors import ModelError, UnsupportedError
+from planish.ir.assume import require_nonnegative
+from planish.ir.errors import ModelError, PlanishError, UnsupportedError
+from planish.ir.expr import as_expr
 from planish.ir.interp import run_graph
 from planish.ir.ops.arith import Add
 from planish.ir.text import print_module
@@ -47,6 +49,18 @@ def test_dimensions_that_must_be_equal_are_so_in_the_inputs() -> None:
     inputs = [Input("x", "f32", ("n", "k")), Input("y", "f32", (3, 4))]
     module = assembled("net", inputs, read, outputs=["z"])
     assert str(module.main.params[0].type) == "f32[n,3]"
+
+
+def test_what_must_hold_of_sizes_is_checked_when_the_model_runs() -> None:
+    def read(a: Assembly) -> list[Item]:
+        (count,) = a.dims(a.input("n"))
+        require_nonnegative(as_expr(4) - count)
+        return [a.input("n")]
+
+    module = assembled("net", [Input("n", "i64", (1,))], read, outputs=["m"])
+    assert run_graph(module, {"n": np.array([3])})["m"] == 3
+    with pytest.raises(PlanishError, match="do not fit"):
+        run_graph(module, {"n": np.array([5])})
 
 
 def test_a_branch_and_a_loop_over_data() -> None:
