@@ -145,6 +145,21 @@ def test_operators_without_a_lowering_are_taken_apart_by_pytorch() -> None:
     np.testing.assert_allclose(planish.compile(Net(), (x,))(x), torch.special.entr(x).numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_module_checks_is_checked_when_it_runs() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Any, count: Any) -> Any:
+            n = count.item()
+            torch._check(n >= 0)
+            torch._check(n <= 4)
+            return x.narrow(1, 0, n)
+
+    x = torch.randn(3, 4)
+    model = planish.compile(Net(), (x, torch.tensor(2)))
+    np.testing.assert_array_equal(model.run({"x": x, "count": torch.tensor(3)})["output"], x[:, :3])
+    with pytest.raises(InputError, match="expected 0 or more"):
+        model.run({"x": x, "count": torch.tensor(5)})
+
+
 @pytest.mark.parametrize("new", [True, False], ids=["archive", "before torch 1.6"])
 def test_state_dicts_that_torch_saves_are_read(tmp_path: Path, new: bool) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)

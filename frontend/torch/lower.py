@@ -25,9 +25,9 @@ from .program import Graph, Node, Program, Ref, walk
 ONNX_ROUTE = "export the module with torch.onnx.export(..., dynamo=True) and compile the ONNX file"
 _IGNORED = frozenset(
     {
-        "aten._assert_async.msg", "aten._assert_scalar.default", "aten._assert_tensor_metadata.default",
+        "aten._assert_async.msg", "aten._assert_tensor_metadata.default",
         "aten.sym_constrain_range_for_size.default", "aten.sym_constrain_range.default", "aten._assert_async.default",
-        "aten._functional_assert_scalar.default", "aten._functional_sym_constrain_range_for_size.default",
+        "aten._functional_sym_constrain_range_for_size.default",
         "aten.set_grad_enabled", "torch._check", "torch.sym_constrain_range_for_size", "_assert.default",
     }
 )  # fmt: skip

@@ -153,8 +153,8 @@ exported("a negative size", "size", _set(*_GRAPH, "tensor_values", "x", "sizes",
 exported("an unknown element type", "element type", _set(*_GRAPH, "tensor_values", "x", "dtype", value=77))
 exported("weights that are missing", "missing", _set(
     "graph_module", "signature", "input_specs", 0, "parameter", "parameter_name", value="none"))  # fmt: skip
-exported("a split into too many parts", "too many", _set(*_GRAPH, "nodes", value=[
-    node("full.default", "f", size=[1 << 40], fill_value=1.0), node("split.Tensor", "y", self="f", split_size=1)]))  # fmt: skip
+_PARTS = [node("full.default", "f", size=[1 << 40], fill_value=1.0), node("split.Tensor", "y", self="f", split_size=1)]
+exported("a split into too many parts", "too many", _set(*_GRAPH, "nodes", value=_PARTS))
 exported("an identity that is too large", "too many", _set(*_GRAPH, "nodes", value=[
     node("tril_indices.default", "y", row=1 << 30, col=1 << 30)]))  # fmt: skip
 exported("a power that is too large", "64 bits|too large|OverflowError", _set(*_GRAPH, "nodes", value=[

@@ -13,6 +13,7 @@ from . import (
     matrix,
     norm,
     order,
+    picture,
     pointwise,
     pool,
     recurrent,
@@ -24,9 +25,10 @@ from . import (
 )
 from .base import LOWERINGS
 
-FAMILIES = (activation,
-    attention, control, convolution, create, index, loss, matrix, norm, order, pointwise, pool, recurrent, reduce,
-    resize, shape, sizes, views,
+FAMILIES = (
+    activation,
+    attention, control, convolution, create, index, loss, matrix, norm, order, picture, pointwise, pool, recurrent,
+    reduce, resize, shape, sizes, views,
 )  # fmt: skip
 
 __all__ = ["FAMILIES", "LOWERINGS"]

@@ -71,6 +71,15 @@ def item(b: Build, x: Item) -> Operand:
     return b.reshape(x, ())
 
 
+@aten("_assert_scalar", "_functional_assert_scalar")
+def assert_scalar(b: Build, x: Any, assert_msg: str = "", dep_token: object = None) -> None:
+    """A check of sizes, made when the model runs; PyTorch also notes those that always hold."""
+    if isinstance(x, Condition):
+        x.require()
+    elif x is False:
+        raise Unsupported(f"a check that cannot hold: {assert_msg}")
+
+
 _FUNCTIONS: dict[str, Any] = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
