@@ -128,6 +128,19 @@ def test_nodes_of_1_x_name_primitives_themselves() -> None:
     np.testing.assert_allclose(s, softmax(z), atol=1e-6)
 
 
+def test_what_is_written_into_a_tensor_is_what_its_names_stand_for() -> None:
+    file = File()
+    file.graph("main", {"x": f32(3)}, [
+        ("y", "ReLU", "x"), ("before", "Neg", "y"), ("z", "InplaceAddExt", "y", "x", 2), ("after", "Neg", "y"),
+        ("r", "MakeTuple", "before", "z", "after"),
+    ], "r")  # fmt: skip
+    x = np.array([1, -2, 3], np.float32)
+    before, z, after = file.run(x=x)
+    np.testing.assert_array_equal(before, -np.maximum(x, 0))
+    np.testing.assert_array_equal(z, np.maximum(x, 0) + 2 * x)
+    np.testing.assert_array_equal(after, -z)
+
+
 def test_a_depthwise_convolution_may_have_several_windows_for_each_channel() -> None:
     x, weight = normal(1, 3, 5, 5), normal(2, 3, 3, 3)
     (y,) = run("DepthwiseConv2dNative", x, weight, kernel_size=(3, 3), pad_mode="valid", stride=1, dilation=1, group=1)

@@ -74,6 +74,14 @@ class Interpreter:
                 self._parameters[tensor.name] = parameter
         self.parameters = by_key
 
+    def overwrite(self, item: Item, result: Item) -> None:
+        """From here on names of the tensor `item` stand for `result`, which was written into it: those of the graph
+        that runs, and outside of branches and loops those of its callers."""
+        for frame in self._frames if not self.branches.depth else self._frames[-1:]:
+            for name, datum in frame.values.items():
+                if datum is item:
+                    frame.values[name] = result
+
     def note(self, text: str) -> None:
         """Tell the user something about the model, once."""
         if text not in self.notes:

@@ -267,13 +267,13 @@ def assign(call: Call) -> Datum:
     return _assign(call, _assigned(call)[1])
 
 
-@primitive("AssignAdd", "InplaceAddExt")
+@primitive("AssignAdd")
 def assign_add(call: Call) -> Datum:
     """A parameter grows by a value."""
     return _assign(call, call.op("Add", *_assigned(call)))
 
 
-@primitive("AssignSub", "InplaceSubExt")
+@primitive("AssignSub")
 def assign_sub(call: Call) -> Datum:
     """A parameter is diminished by a value."""
     return _assign(call, call.op("Sub", *_assigned(call)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ir.expr import Dim, as_dim, as_expr, product
 from ...ir.types import DTYPES
-from .data import Parameter
+from .data import Parameter, described
 from .lower_common import (
     along,
     axis_of,
@@ -215,13 +215,15 @@ def _tensor_scatter(name: str, reduction: str) -> None:
 
 
 def kept(call: Call, result: Item) -> Item:
-    """The result of a primitive that writes into its first argument: parameters hold it from here on.
-
-    Raises `Unsupported` where the argument is no parameter, as others may read it afterwards."""
+    """The result of a primitive that writes into its first argument: a parameter holds it from here on, and what else
+    the argument is called stands for it."""
     target = call[0]
-    if not isinstance(target, Parameter):
-        call.refuse("it writes into a tensor that is no parameter", "use the form that gives a new tensor")
-    call.machine.assign(target, result)
+    if isinstance(target, Parameter):
+        call.machine.assign(target, result)
+    elif isinstance(target, Item):
+        call.machine.overwrite(target, result)
+    else:
+        raise call.error(f"expected a tensor, got {described(target)}")
     return result
 
 

@@ -1,7 +1,7 @@
 """Lowerings of MindIR's primitives that write into their first argument.
 
 Each computes what its twin without "Inplace" does. Parameters hold the result from there on; where the argument is
-another tensor, others may read it afterwards, and the node is refused.
+another tensor, its names stand for the result.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from .primitive import PRIMITIVES, Call, Datum, Item, Lowering, primitive
 from .table import arguments
 
 _TWINS = {
+    "InplaceAddExt": "AddExt", "InplaceSubExt": "SubExt",
     "InplaceAddsExt": "AddScalar", "InplaceSubScalar": "SubScalar", "InplaceClampScalar": "ClampScalar",
     "InplaceClampTensor": "ClampTensor", "InplaceDiv": "Div", "InplaceDivs": "Divs", "InplaceDivMod": "DivMod",
     "InplaceDivMods": "DivMods", "InplaceElu": "EluExt", "InplaceErfinv": "Erfinv", "InplaceExp": "Exp",

@@ -84,6 +84,10 @@ class Machine(Protocol):
         """From here on the parameter holds `item`."""
         ...
 
+    def overwrite(self, item: Item, result: Item) -> None:
+        """From here on names of the tensor `item` stand for `result`, which was written into it."""
+        ...
+
     def note(self, text: str) -> None:
         """Tell the user something about the model, once."""
         ...
