@@ -225,7 +225,7 @@ that have no lowering is refused with one message that lists all of their nodes.
         groups[kind_of_primitive(name)].append(name)
     for kind, names in sorted(groups.items(), key=lambda item: (item[0] == "others", item[0])):
         own = [n for n in names if n in of_kind_2]
-        text += f"\n{kind[0].upper()}{kind[1:]} ({len(own)} of the {len(of_kind_2)}, {len(names) - len(own)} others): "
+        text += f"\n{kind[0].upper()}{kind[1:]} ({len(own)} of the {len(of_kind_2)}, {len(names) - len(own)} others):\n"
         text += wrapped(names) + "\n"
     return text
 
