@@ -23,7 +23,7 @@ def _constant(value: Number) -> Any:
     return lower
 
 
-aten("zeros", "empty.memory_format", "empty")(_constant(0))
+aten("zeros", "empty.memory_format")(_constant(0))
 aten("ones")(_constant(1))
 
 

@@ -65,7 +65,7 @@ def kron(b: Build, x: Item, other: Item) -> Item:
     return b.reshape(mul(b, wide, over), sizes)
 
 
-@aten("linalg_multi_dot", "chain_matmul")
+@aten("linalg_multi_dot")
 def multi_dot(b: Build, tensors: Sequence[Item]) -> Item:
     total = tensors[0]
     for t in tensors[1:]:

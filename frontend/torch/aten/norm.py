@@ -20,7 +20,7 @@ def _filled(b: Build, item: Item | None, count: Dim, value: float, dtype: str) -
     return item if item is not None else b.expand(b.tensor(value, dtype), (count,))
 
 
-@aten("batch_norm", "cudnn_batch_norm", "miopen_batch_norm")
+@aten("batch_norm")
 def batch_norm(
     b: Build, input: Item, weight: Item | None, bias: Item | None, running_mean: Item | None,
     running_var: Item | None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -139,13 +139,6 @@ def instance_norm(
         return b.op("InstanceNormalization", input, weight, bias, epsilon=float(eps))
     y = _standardised(b, input, range(2, b.rank(input)), eps)
     return _per_channel(b, y, weight, bias, b.rank(input))
-
-
-@aten("local_response_norm")
-def local_response_norm(
-    b: Build, input: Item, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
-) -> Item:
-    return b.op("LRN", input, size=size, alpha=float(alpha), beta=float(beta), bias=float(k))
 
 
 @aten("_weight_norm")

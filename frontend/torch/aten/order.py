@@ -117,7 +117,7 @@ def isin(
     return b.op("Not", found) if invert else found
 
 
-@aten("_unique2", "unique2")
+@aten("_unique2")
 def unique(
     b: Build, x: Item, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False
 ) -> list[Item]:

@@ -19,7 +19,7 @@ _REAL = {
     "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin", "cos": "Cos", "tan": "Tan", "asin": "Asin",
     "acos": "Acos", "atan": "Atan", "sinh": "Sinh", "cosh": "Cosh", "tanh": "Tanh", "asinh": "Asinh", "acosh": "Acosh",
     "atanh": "Atanh", "erf": "Erf", "special_erf": "Erf", "sigmoid": "Sigmoid", "special_expit": "Sigmoid",
-    "reciprocal": "Reciprocal", "softsign": "Softsign", "mish": "Mish", "hardswish": "HardSwish",
+    "reciprocal": "Reciprocal", "mish": "Mish", "hardswish": "HardSwish",
     "arcsin": "Asin", "arccos": "Acos", "arctan": "Atan",
 }  # fmt: skip
 _SAME = {"neg": "Neg", "abs": "Abs", "sign": "Sign", "relu": "Relu", "sgn": "Sign", "negative": "Neg"}
@@ -125,7 +125,7 @@ def logical_not(b: Build, x: Operand) -> Item:
     return b.op("Not", b.cast(b.tensor(x), "bool"))
 
 
-@aten("bitwise_not", "__invert__")
+@aten("bitwise_not")
 def bitwise_not(b: Build, x: Item) -> Item:
     return b.op("Not" if b.dtype(x) == "bool" else "BitwiseNot", x)
 
@@ -196,7 +196,7 @@ def _arithmetic(b: Build, operator: str, x: Operand, other: Operand) -> Item:
     return b.op(operator, left, right)
 
 
-@aten("add.Tensor", "add.Scalar", "__iadd__.Tensor")
+@aten("add.Tensor", "add.Scalar")
 def add(b: Build, x: Operand, other: Operand, alpha: Number = 1) -> Item:
     return _arithmetic(b, "Add", x, _times(b, other, alpha))
 

@@ -279,7 +279,7 @@ def select_scatter(b: Build, x: Item, src: Item, dim: int, index: Operand) -> It
     return slice_scatter(b, x, src, at, low, as_dim(as_expr(low) + 1))
 
 
-@aten("diagonal", "diagonal_copy", "linalg_diagonal")
+@aten("diagonal", "diagonal_copy")
 def diagonal(b: Build, x: Item, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Item:
     rank = b.rank(x)
     i, j = b.axis(dim1, rank), b.axis(dim2, rank)
