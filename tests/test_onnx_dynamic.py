@@ -174,3 +174,18 @@ def test_a_squeeze_without_axes_keeps_symbols_and_refuses_those_that_are_1() -> 
     assert run_graph(module, {"x": np.zeros((2, 1, 4), np.float32)})["y"].shape == (2, 4)
     with pytest.raises(PlanishError, match="Squeeze"):
         run_graph(module, {"x": np.zeros((1, 1, 4), np.float32)})
+
+
+def test_next_to_a_vector_it_does_not_matter_whether_a_number_is_a_scalar() -> None:
+    def branch(nodes: list[Any], shape: list[int]) -> Any:
+        return helper.make_graph(nodes, "branch", [], [info("z", shape)])
+
+    then, other = branch([node("Neg", ["one"], ["z"])], []), branch([node("Div", ["v", "v"], ["z"])], [1])
+    nodes = [node("If", ["c"], ["z"], then_branch=then, else_branch=other), node("Mul", ["x", "z"], ["m"])]
+    nodes.append(node("Transpose", ["m"]))
+    inputs: dict[str, Any] = {"c": np.array(True), "v": np.array([3], np.float32), "x": np.ones((2, 3), np.float32)}
+    model = make(nodes, inputs, constants={"one": np.array(1, np.float32)})
+    module = read_onnx(model.SerializeToString())
+    for c, want in ((True, -1.0), (False, 1.0)):
+        y = run_graph(module, {**inputs, "c": np.array(c)})["y"]
+        np.testing.assert_array_equal(y, np.full((3, 2), want, np.float32))

@@ -21,7 +21,7 @@ from .windows import fixed
 MAX_ROUNDS = 1024  # rounds of a loop up to which it is unrolled
 
 # Nodes that a branch may have which is computed whether it is taken or not.
-_CHEAP = frozenset("Constant Identity Add Sub Mul Neg Abs Relu Cast Min Max And Or Not Sqrt Exp".split())  # noqa: SIM905
+_CHEAP = frozenset("Constant Identity Add Sub Mul Div Neg Abs Relu Cast Min Max And Or Not Sqrt Exp".split())  # noqa: SIM905
 
 
 @converter("If")
@@ -36,13 +36,23 @@ def if_(node: Node) -> list[Item]:
         return choose(node)
     then, otherwise = node.inline("then_branch", []), node.inline("else_branch", [])
     pairs = list(zip(then, otherwise, strict=True))
-    if any(a.parts is not None or b.parts is not None or a.type != b.type or a.type.shape is None for a, b in pairs):
-        return choose(node)
     choice = node.value(0)
     if choice.tensor.shape != ():
         choice = node.make(Reshape, choice, ())
     value = node.scope.item_value
+    if any(a.parts is not None or b.parts is not None or a.type != b.type or a.type.shape is None for a, b in pairs):
+        found = choose(node)
+        for item, (a, b) in zip(found, pairs, strict=True):
+            if item.is_tensor and item.type.shape is None and _is_single(a) and _is_single(b):
+                scalars = [node.make(Reshape, value(i), ()) for i in (a, b)]
+                item.single = node.make(Where, choice, *scalars), max(len(a.type.dims), len(b.type.dims))
+        return found
     return [Item(value=node.make(Where, choice, value(a), value(b))) for a, b in pairs]
+
+
+def _is_single(item: Item) -> bool:
+    """Whether it is a tensor of known rank with one element."""
+    return item.is_tensor and item.type.shape is not None and all(d == 1 for d in item.type.dims)
 
 
 def _is_cheap(graph: GraphProto) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
-from onnx import NodeProto
 
 from ...ir.core import Op, Value
 from ...ir.ops.arith import And, Cast, Equal, Where
@@ -226,12 +225,7 @@ def _guess_axes(node: Node, dims: Declared, declared: Declared, count: int) -> l
 
 def hold_to(node: Node, index: int, ok: Calc) -> None:
     """From here on, input number `index` of the node is one that is required to be `ok`."""
-    name = f"{node.proto.input[index]} (checked)"
-    node.scope.items[name] = Item(value=require(node, node.value(index), ok))
-    proto = NodeProto()  # the model itself stays as it is: it may be read again
-    proto.CopyFrom(node.proto)
-    proto.input[index] = name
-    node.proto = proto
+    node.replace(index, Item(value=require(node, node.value(index), ok)))
 
 
 @fallback("Pad")

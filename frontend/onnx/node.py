@@ -319,6 +319,15 @@ class Node:
             raise self.error(f"attribute {name} is missing")
         return attribute.g
 
+    def replace(self, index: int, item: Item) -> None:
+        """From here on, input `index` is `item`."""
+        name = f"{self.proto.input[index]} (replaced)"
+        self.scope.items[name] = item
+        proto = NodeProto()  # the model itself stays as it is: it may be read again
+        proto.CopyFrom(self.proto)
+        proto.input[index] = name
+        self.proto = proto
+
     def inline(self, name: str, inputs: Sequence[Item]) -> list[Item]:
         """The outputs of the graph in attribute `name` for values of its inputs. Raises `Unsupported`."""
         assert self.body is not None

@@ -36,6 +36,8 @@ _ELEMENTWISE = frozenset(
     ["Abs", "Add", "Cast", "Cos", "Div", "Exp", "Identity", "Log", "Mul", "Neg", "Pow", "Relu", "Sin", "Sqrt", "Sub"]
 )
 
+_BROADCASTING = frozenset(["Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sub", "Sum"])
+
 
 @cache
 def most_inputs(domain: str, operator: str, opset: int) -> int:
@@ -133,6 +135,7 @@ class NodeImporter:
         node.loc = frame.loc or node.loc
         frame.scope.builder.loc = node.loc
         self._count(node, domain, opset)
+        _take_singles(node)
         function = CONVERTERS.get((domain, proto.op_type))
         if domain == "" and (domain, proto.op_type, proto.overload) in self.functions.local:
             function = None  # a model may have its own idea of an operator
@@ -249,6 +252,18 @@ class NodeImporter:
                 inside = f"its definition needs {proto.op_type}: " if not e.reason.startswith("its definition") else ""
                 raise Unsupported(inside + e.reason, e.advice, e.lengths) from e
         around.scope.builder.loc = around.loc
+
+
+def _take_singles(node: Node) -> None:
+    """Let the node read a scalar where only the rank of a single number is unknown: next to an operand of its greatest
+    rank it does not matter."""
+    if node.op_type not in _BROADCASTING or node.proto.domain not in ("", "ai.onnx"):
+        return
+    items = [node.scope.items[name] for name in node.proto.input if name]
+    ranks = [len(i.type.dims) for i in items if i is not None and i.is_tensor and i.type.shape is not None]
+    for index, item in enumerate(items):
+        if item is not None and item.single is not None and item.single[1] <= max(ranks, default=0):
+            node.replace(index, Item(value=item.single[0]))
 
 
 def _converted(node: Node, function: Converter) -> Results:

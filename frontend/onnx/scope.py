@@ -90,7 +90,7 @@ class Item:
     `()`). `recipe` computes the elements as expressions of symbols, where a shape depends on them; `name` is what a
     value made of it is called."""
 
-    __slots__ = ("data", "dtype", "known", "name", "parts", "recipe", "value")
+    __slots__ = ("data", "dtype", "known", "name", "parts", "recipe", "single", "value")
 
     def __init__(
         self,
@@ -106,12 +106,15 @@ class Item:
         self.parts = parts
         self.dtype = dtype  # of the elements of a sequence that is empty
         self.recipe: Callable[[], Known | None] | None = None
+        # Of a value of unknown rank with one element: that as a scalar, and the greatest rank that it may have.
+        self.single: tuple[Value, int] | None = None
         self.name = ""
 
     def copy(self) -> Item:
         """The same, so that what is made of the copy is not made of this one."""
         parts = None if self.parts is None else tuple(p.copy() for p in self.parts)
         twin = Item(self.value, self.data, self.known, parts, self.dtype)
+        twin.single = self.single
         twin.recipe, twin.name = self.recipe, self.name
         return twin
 

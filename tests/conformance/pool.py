@@ -10,12 +10,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from .cases import Case
 from .columns import COLUMNS
 
-SECONDS = 60.0  # for one test
+SECONDS = 60.0  # of a worker's processor time for one test
+_WALL = 600.0  # seconds in all: a test that waits for something that never comes
 MEMORY = 8 << 30  # bytes of address space of one worker; the compiler itself maps about 1 GB
 
 
@@ -35,6 +37,21 @@ class _Worker:
     pipe: Connection
     task: tuple[int, str]
     since: float
+    spent: float = 0.0  # processor time before the task
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its task takes too long. Other programs on the machine do not count."""
+        return time.monotonic() - self.since > _WALL or _processor_time(self.process.pid) - self.spent > SECONDS
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds that a process and its finished children computed; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_all(found: Sequence[Case], tasks: Sequence[tuple[int, str]], jobs: int) -> Iterator[Outcome]:
@@ -50,6 +67,7 @@ def run_all(found: Sequence[Case], tasks: Sequence[tuple[int, str]], jobs: int) 
             yield outcome
             if alive and waiting:
                 worker.task, worker.since = waiting.pop(), time.monotonic()
+                worker.spent = _processor_time(worker.process.pid)
                 worker.pipe.send(worker.task)
             else:
                 workers.remove(worker)
@@ -69,8 +87,7 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
     """Workers that have answered, died, or run out of time."""
     while True:
         answered = wait([w.pipe for w in workers], timeout=1.0)
-        late = time.monotonic() - SECONDS
-        found = [w for w in workers if w.pipe in answered or w.since < late]
+        found = [w for w in workers if w.pipe in answered or w.is_late]
         if found:
             return found
 
@@ -79,7 +96,7 @@ def _receive(found: Sequence[Case], worker: _Worker) -> tuple[Outcome, bool]:
     number, column = worker.task
     seconds = time.monotonic() - worker.since
     if not worker.pipe.poll():
-        return Outcome(found[number].name, column, f"takes more than {SECONDS:.0f} s", seconds), False
+        return Outcome(found[number].name, column, f"takes more than {SECONDS:.0f} s of computing", seconds), False
     try:
         reason: str = worker.pipe.recv()
     except EOFError:
