@@ -13,6 +13,7 @@ from planish.frontend.mindir.kinds import kind_of_primitive
 from planish.frontend.mindir.proto import TensorAbstract
 from planish.frontend.mindir.table import functions
 from planish.ir.errors import UnsupportedError
+from planish.ir.interp import run_graph
 
 X = np.array([[-1.5, 0.0, 2.0], [3.25, -4.0, 0.5]], np.float32)
 Y = np.array([[2.0, -1.0, 0.5], [1.0, 3.0, -2.0]], np.float32)
@@ -133,6 +134,9 @@ def test_what_writes_into_a_parameter_changes_it() -> None:
     ], "r", {"w": weight})  # fmt: skip
     module = file.module()
     assert [s.input for s in module.attributes["states"]] == ["w"]
+    found = run_graph(module, {"x0": np.array([2, 2, 2], np.float32), "w": weight})
+    np.testing.assert_array_equal(found["output0"], [2, 4, 6])
+    np.testing.assert_array_equal(found["w.next"], [7, 4, 6])
 
 
 def test_what_writes_into_another_tensor_gives_the_result() -> None:
