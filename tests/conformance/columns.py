@@ -23,6 +23,7 @@ from .isolated import Runner as Isolated
 from .second import second_shape
 
 Check = Callable[[Case], None]
+_Data = list[tuple[list[Any], list[Any]]]  # inputs and outputs
 
 
 def _agree(case: Case, got: list[Any], want: list[Any]) -> None:
@@ -45,10 +46,15 @@ def _agree(case: Case, got: list[Any], want: list[Any]) -> None:
 _RUNNER = Isolated()  # of this worker process
 
 
-def _run(folder: str, model: onnx.ModelProto, opt: int, data: list[tuple[list[Any], list[Any]]], case: Case) -> None:
-    """Compile, and run where nothing but the runtime can be imported."""
+def _run(folder: str, model: onnx.ModelProto, opt: int, data: _Data, case: Case) -> Path:
+    """Compile, and run where nothing but the runtime can be imported. Returns the library."""
     place = Path(folder) / "model.so"
     compile_file(model, place, workers=1, threads=1, opt=opt)
+    _agree_all(place, data, case)
+    return place
+
+
+def _agree_all(place: Path, data: _Data, case: Case) -> None:
     for inputs, outputs in data:
         _agree(case, _RUNNER.run(place, inputs), outputs)
 
@@ -59,11 +65,13 @@ def compiled(opt: int, symbolic: bool = False) -> Check:
 
     def check(case: Case) -> None:
         model, data = case.load()
-        if symbolic:
-            data = [*data, *second_shape(case, model, data)]
-            model = made_symbolic(model)
+        second = second_shape(case, model, data) if symbolic else []
         with tempfile.TemporaryDirectory(prefix="planish-") as folder:
-            _run(folder, model, opt, data, case)
+            place = _run(folder, made_symbolic(model) if symbolic else model, opt, data, case)
+            try:
+                _agree_all(place, second, case)
+            except Exception as e:
+                raise AssertionError(f"second shape: {type(e).__name__}: {e}") from e
 
     return check
 

@@ -12,24 +12,28 @@ from .cases import Case
 
 Outcomes = Mapping[str, Mapping[str, str]]  # column -> test -> reason of its failure ("" when it passed)
 
+# Patterns of "test: reason of its failure"
 _REASONS = (
-    (r"Bernoulli|Random", "random numbers: the expected values are those of one generator"),
-    (r"ImageDecoder", "decodes image files; not a computation on tensors"),
-    (r"type string|strings|String|Regex|TfIdf", "strings"),
+    (r"bernoulli|RandomUniform|RandomNormal", "random numbers: the expected values are those of one generator"),
+    (r"ImageDecoder", "decodes image files, which needs a library of codecs; not a computation on tensors"),
+    (r"Gradient", "derivatives: training is out of scope"),
+    (r"test_dft_inverse", "the expected values have rounding errors of 1.9e-7 where zeros are meant; 1e-7 is allowed"),
+    (r"test_maxpool_with_argmax_2d_precomputed_pads: AssertionError: second shape",
+     "the reference evaluator's indices are wrong at the second shape (NumPy and ONNX Runtime agree with planish)"),
+    (r"second shape: RunError", "the run refuses a second shape that the operator's definition forbids and the "
+     "reference evaluator accepts (parts that do not add up, vectors of a wrong length)"),
     (r"expected coordinate|names in scope", "the verifier cannot show that coordinates stay inside"),
     (r"rank of the result|rank of .* is unknown", "a rank that only data decides"),
     (r"depends on the symbol|over a symbolic|symbolic size|shape is symbolic", "a size that must be a number"),
     (r"computed from data|depends on data", "something other than a shape that must not be data"),
-    (r"element type (U?INT2|U?INT4|FLOAT4)|INT4|FLOAT4", "elements of 2 or 4 bits as inputs or outputs"),
     (r"operator is not supported", "the operator is missing"),
-    (r"training", "training"),
     (r"ended with status|takes more than", "the test process ended or ran out of time"),
     (r"AssertionError|Mismatch", "the result differs"),
-)
+)  # fmt: skip
 
 
 def reason_of(text: str) -> str:
-    """A failure in a few words."""
+    """A failure, as "test: reason", in a few words."""
     return next((short for pattern, short in _REASONS if re.search(pattern, text)), text.split("\n")[0][:100])
 
 
@@ -56,7 +60,7 @@ def markdown(found: Sequence[Case], outcomes: Outcomes) -> str:
         lines += ["", f"## Failures of {column}", ""]
         groups: dict[str, list[str]] = defaultdict(list)
         for name, reason in sorted(failed.items()):
-            groups[reason_of(reason)].append(name)
+            groups[reason_of(f"{name}: {reason}")].append(name)
         for short, names in sorted(groups.items(), key=lambda item: -len(item[1])):
             lines += [f"- {short} ({len(names)}): " + ", ".join(f"`{n}`" for n in names)]
     return "\n".join(lines) + "\n"
