@@ -133,8 +133,8 @@ def may_assume_equal(a: Dim, b: Dim) -> bool:
 
 
 def can_say_equal(a: Dim, b: Dim) -> bool:
-    """Whether types of inputs can say that two dimensions are equal. Where they cannot, as of `n*m // k` and 4, either may
-    be 1 as well."""
+    """Whether types of inputs can say that two dimensions are equal. Where they cannot, as of `n*m // k` and 4, either
+    may be 1 as well."""
     current = _CURRENT.get()
     return current is None or not current.unsolved(a, b)
 
