@@ -39,7 +39,7 @@ from .onnx.report import Issue, unsupported
 from .onnx.scope import Item, Known, Scope, Unsupported
 from .onnx.symbols import Symbols
 from .onnx.tensors import DTYPE_NAMES, TensorReader
-from .onnx.text import quote
+from .text import quote
 
 OPSETS = {"": 23, "com.microsoft": 1, "ai.onnx.ml": 5}
 """Versions of the operator sets that `Assembly.op` means."""

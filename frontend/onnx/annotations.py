@@ -12,9 +12,9 @@ from onnx import GraphProto, TypeProto
 
 from ...ir.expr import Expr
 from ...ir.types import TensorType
+from ..text import quote
 from .scope import Item
 from .tensors import DTYPE_NAMES
-from .text import quote
 
 _MOST = 5  # notes in full; the rest is counted
 

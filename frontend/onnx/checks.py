@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
 from ...ir.errors import ModelError
+from ..text import quote
 from .node import node_label
-from .text import quote
 
 DOMAINS = {"": "ai.onnx", "ai.onnx": "ai.onnx"}
 NEWEST_OPSET = 28  # the newest opset of ai.onnx whose operators the converters were checked against

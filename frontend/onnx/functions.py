@@ -16,9 +16,9 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ...ir.errors import ModelError
 from ...ir.types import TensorType
+from ..text import quote
 from .checks import NEWEST_OPSET
 from .tensors import DTYPE_NAMES
-from .text import quote
 
 MAX_NODES = 200_000  # nodes that the calls of local functions may expand to, all together
 MAX_DEPTH = 100  # calls inside of calls

@@ -11,9 +11,9 @@ from ...ir.assume import substituted
 from ...ir.errors import ModelError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.types import MapType, OptionalType, SequenceType, TensorType, Type
+from ..text import quote, symbol_name
 from .report import Issue
 from .tensors import UnsupportedType, checked_shape, dtype_name
-from .text import quote, symbol_name
 
 _MAX_DIM = 1 << 40
 _MAX_RANK = 32  # the runtime's

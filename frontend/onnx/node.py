@@ -21,11 +21,11 @@ from ...ir.errors import ANY_LENGTH, ModelError, VerifyError
 from ...ir.expr import Dim, Expr, sym
 from ...ir.ops.host.sequences import OptionalMake
 from ...ir.types import DTYPES, OptionalType, TensorType, Type
+from ..text import quote
 from .hosted import hosted
 from .inputs import container
 from .scope import FromData, Item, Known, Scope, Unsupported, symbol_ranges
 from .tensors import TensorReader, UnsupportedType, dtype_name
-from .text import quote
 
 Result: TypeAlias = Value | Known | ConstantData | Item
 Body: TypeAlias = "Callable[[GraphProto, Sequence[Item], Scope], list[Item]]"

@@ -20,6 +20,7 @@ from ...ir.core import Value
 from ...ir.errors import ModelError, VerifyError
 from ...ir.expr import Expr, as_expr, symbol_ranges
 from ...ir.ops.host import Check
+from ..text import quote
 from .checks import NEWEST_OPSET, label, ordered, used_by
 from .computed import COMPUTED
 from .declared import FALLBACKS
@@ -29,7 +30,6 @@ from .report import Issue
 from .scope import FromData, Item, Known, Scope, Unsupported
 from .symbolic import can_fold, fold
 from .tensors import TensorReader, UnsupportedType, checked_shape
-from .text import quote
 
 # What gives the shape of its input, next to a number.
 _ELEMENTWISE = frozenset(

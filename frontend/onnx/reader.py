@@ -21,6 +21,7 @@ from ...ir.expr import Dim
 from ...ir.types import TensorType, Type, is_float
 from .. import SourceNode
 from ..checkpoints import Checkpoint, Matched, matched
+from ..text import quote
 from . import (
     arith,
     causal,
@@ -65,7 +66,6 @@ from .report import Issue, unsupported
 from .scope import Item, Scope, Unsupported
 from .symbols import Symbols
 from .tensors import DTYPE_NAMES, TensorReader, UnsupportedType, checked_shape, densified
-from .text import quote
 
 # Importing these fills the table of converters.
 _FAMILIES = (

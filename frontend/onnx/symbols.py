@@ -16,7 +16,7 @@ from ...ir.core import Op, Region, Value
 from ...ir.expr import Dim, Expr, sym
 from ...ir.ops.host import Bind
 from ...ir.types import type_symbols
-from .text import symbol_name
+from ..text import symbol_name
 
 MAX_BOUND = 64  # elements up to which a tensor's contents may become symbols
 

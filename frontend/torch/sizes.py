@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from ...ir.errors import ModelError
 from ...ir.expr import Dim, as_dim, as_expr, floordiv, maximum, minimum, mod, sym
-from ..onnx.text import symbol_name
+from ..text import symbol_name
 
 _LONGEST = 10_000  # characters of an expression
 _DEEPEST = 60
