@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...ir.errors import ModelError
 from ..encryption import cipher_of, decrypt, wrong_key
+from ..mapped import read_mapped
 from ..protobuf import Buffer, Message, WireError
 from ..text import quote
 from .checks import check
@@ -49,16 +49,7 @@ def load(source: Path | str | bytes, key: bytes | None = None) -> ModelFile:
     if isinstance(source, bytes):
         return _decoded(memoryview(source), "model", None, key)
     path = Path(source)
-    try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                raise ModelError(f"{path}: the file is empty: expected a MindIR model; fetch or export it again")
-            # Not closed by hand: the traceback of an error holds parts of the view. The last reference unmaps it.
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return _decoded(view, str(path), path.absolute(), key)
-    except (OSError, ValueError) as e:  # ValueError: a path with a NUL character
-        reason = e.strerror if isinstance(e, OSError) else str(e)
-        raise ModelError(f"{path}: cannot read the model: {reason}") from e
+    return read_mapped(path, "a MindIR model", lambda view, place: _decoded(view, str(path), place, key))
 
 
 def _decoded(view: memoryview, label: str, path: Path | None, key: bytes | None) -> ModelFile:

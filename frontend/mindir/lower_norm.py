@@ -116,24 +116,15 @@ def _layer_results(call: Call, x: Item, y: Item, first: int, epsilon: float, *, 
     return y, mean, call.op("Sub", square, constant(call, epsilon, square))
 
 
-@primitive("LayerNorm")
+@primitive("LayerNorm", "LayerNormV3")
 def layer_norm(call: Call) -> Datum:
-    """Layer normalization from one axis on, with scale and bias from another. Results: y, mean, variance."""
+    """Layer normalization from one axis on, with scale and bias from another. Results: y, mean, and variance (V3:
+    reciprocal standard deviation)."""
     x = call.tensor(0)
     first = axis_of(call, call.integer("begin_norm_axis", 1), rank(call, x), "begin_norm_axis")
     epsilon = call.real("epsilon", 1e-7)
     y = _layer(call, x, first, call.tensor(1), call.tensor(2), epsilon)
-    return _layer_results(call, x, y, first, epsilon, variance=True)
-
-
-@primitive("LayerNormV3")
-def layer_norm_v3(call: Call) -> Datum:
-    """Layer normalization. Results: y, mean, reciprocal standard deviation."""
-    x = call.tensor(0)
-    first = axis_of(call, call.integer("begin_norm_axis", 1), rank(call, x), "begin_norm_axis")
-    epsilon = call.real("epsilon", 1e-7)
-    y = _layer(call, x, first, call.tensor(1), call.tensor(2), epsilon)
-    return _layer_results(call, x, y, first, epsilon, variance=False)
+    return _layer_results(call, x, y, first, epsilon, variance=call.name == "LayerNorm")
 
 
 @primitive("LayerNormExt")

@@ -6,7 +6,6 @@ Nothing of the onnx package's C++ side (checker, shape inference, version conver
 from __future__ import annotations
 
 import hashlib
-import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ...ir.errors import ModelError
+from ..mapped import read_mapped
 from ..protobuf import WireError
 from .wire import skeleton
 
@@ -54,16 +54,7 @@ def load(source: Path | str | bytes | onnx.ModelProto) -> Loaded:
     if isinstance(source, bytes):
         return _parse(source, "model", None, source)
     path = Path(source)
-    try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                raise ModelError(f"{path}: the file is empty: expected an ONNX model; fetch or export it again")
-            # Not closed by hand: the traceback of an error holds parts of the view. The last reference unmaps it.
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return _parse(view, str(path), path.absolute(), b"")
-    except (OSError, ValueError) as e:  # ValueError: a path with a NUL character
-        reason = e.strerror if isinstance(e, OSError) else str(e)
-        raise ModelError(f"{path}: cannot read the model: {reason}") from e
+    return read_mapped(path, "an ONNX model", lambda view, place: _parse(view, str(path), place, b""))
 
 
 def _parse(data: bytes | memoryview, label: str, path: Path | None, kept: bytes) -> Loaded:

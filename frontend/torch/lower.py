@@ -178,7 +178,7 @@ class Lowerer:
             changed = self.build.cast(self.build.tensor(result), self.build.dtype(old))
             changed = self.build.expand(changed, self.build.shape(old))
             base.write(changed)
-            for name in _names(node.outputs):
+            for name in names_in(node.outputs):
                 values[name] = base
             return
         if self.mutates and isinstance(base, Slot) and target in VIEWS:
@@ -208,7 +208,7 @@ class Lowerer:
     def _bind(self, outputs: Sequence[object], result: Any, values: dict[str, Any], missing: bool = False) -> None:
         """Give the results of a node their names."""
         if missing:
-            values.update(dict.fromkeys(_names(outputs), Missing()))
+            values.update(dict.fromkeys(names_in(outputs), Missing()))
             return
         single = len(outputs) == 1
         parts: Sequence[Any] = [result] if single else cast("Sequence[Any]", result)
@@ -286,13 +286,14 @@ def _first(node: Node) -> str | None:
     return first.name if isinstance(first, Ref) else None
 
 
-def _names(outputs: Sequence[object]) -> list[str]:
+def names_in(values: Sequence[object]) -> list[str]:
+    """The names that arguments or outputs mention, those inside of lists too."""
     found: list[str] = []
-    for output in outputs:
-        if isinstance(output, Ref):
-            found.append(output.name)
-        elif isinstance(output, list):
-            found += _names(cast("list[object]", output))
+    for value in values:
+        if isinstance(value, Ref):
+            found.append(value.name)
+        elif isinstance(value, list):
+            found += names_in(cast("list[object]", value))
     return found
 
 
@@ -318,7 +319,7 @@ def changed(program: Program, names: Collection[str]) -> list[str]:
         if in_place(node.target):
             found.add(root)
         if in_place(node.target) or node.target in VIEWS:
-            roots.update(dict.fromkeys(_names(node.outputs), root))
+            roots.update(dict.fromkeys(names_in(node.outputs), root))
     return [name for name in program.graph.inputs if name in found and name in names]
 
 

@@ -13,8 +13,8 @@ from ...ir.types import Type
 from .. import SourceNode
 from ..assembly import Assembly, Input, Item, assembled, input_types
 from ..text import quote
-from .lower import Lowerer, changed_inputs, in_place
-from .program import Program, Ref, walk
+from .lower import Lowerer, changed_inputs, in_place, names_in
+from .program import Program, walk
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -107,7 +107,7 @@ class TorchSource:
         found: list[SourceNode] = []
         for node in self._program.graph.nodes:
             space, _, operator = node.target.partition(".")
-            inputs, outputs = _refs([*node.inputs.values(), *node.args]), _refs(node.outputs)
+            inputs, outputs = names_in([*node.inputs.values(), *node.args]), names_in(node.outputs)
             label = f"node {quote(node.name)} ({operator})"
             found.append(SourceNode(node.name, label, operator, space, 0, tuple(inputs), tuple(outputs)))
         return found
@@ -128,16 +128,6 @@ class TorchSource:
         found = matched(wanted, checkpoint, self.label, optional)
         constants = {name: found.tensors.get(program.names[name], old) for name, old in program.constants.items()}
         return TorchSource(replace(program, constants=constants), self._more, (*self._notes, *found.notes))
-
-
-def _refs(arguments: Sequence[object]) -> list[str]:
-    found: list[str] = []
-    for argument in arguments:
-        if isinstance(argument, Ref):
-            found.append(argument.name)
-        elif isinstance(argument, list):
-            found += _refs(argument)  # pyright: ignore[reportUnknownArgumentType]
-    return found
 
 
 __all__ = ["TorchSource"]
